@@ -1,0 +1,93 @@
+"""Kind ``aligner``: supplies experience and an objective; the trainer does the rest."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from corelm.kinds.batch import BatchStream, Stateful
+from corelm.kinds.component import Component
+from corelm.kinds.language_model import LanguageModel
+from corelm.kinds.objective import Objective
+from corelm.kinds.records import Conversation, Preference, RecordName
+from corelm.kinds.template import Template
+from corelm.kinds.trainer import Watch
+
+ModelRole = Literal["policy", "reference", "reward"]
+
+
+@dataclass
+class AlignmentJob:
+    """What an aligner works with.
+
+    Attributes:
+        models: by role; ``policy`` is trained, the others are frozen and in evaluation mode.
+        template: how conversations are rendered.
+        records: preferences for offline aligners, conversations (whose prompts are used) for online ones.
+        batch: records per micro-batch.
+        steps: micro-batches that will be drawn in all.
+        seed: of order and sampling.
+        watch: for progress and notes while experience is collected.
+    """
+
+    models: Mapping[ModelRole, LanguageModel]
+    template: Template
+    records: Sequence[Preference] | Sequence[Conversation]
+    batch: int
+    steps: int
+    seed: int
+    watch: Watch
+
+
+@dataclass
+class Alignment:
+    """What the trainer is given.
+
+    Attributes:
+        trained: the model to train: the policy, possibly with more parameters (a value head).
+        stream: micro-batches; may generate and score with the models as they are *now*. Its state holds
+            whatever experience is still to be used.
+        objective: reads what the stream put into ``Batch.extra``.
+        policy: the model to save at the end.
+        members: further stateful members of the checkpoint (adaptive coefficients, running statistics).
+    """
+
+    trained: LanguageModel
+    stream: BatchStream
+    objective: Objective
+    policy: LanguageModel
+    members: dict[str, Stateful]
+
+
+class Aligner(Component):
+    """Aligns a policy to preferences or rewards.
+
+    Built as ``Part(config)``.
+
+    Contract:
+        * Offline losses are antisymmetric as their paper says; the reference never changes and has no gradient.
+        * Online experience is a function of (seed, models, records): the stream resumes bit-exactly.
+        * Log-probabilities are ``token_logprobs`` (raw logits, no temperature); which are summed and which
+          averaged is said by the name of the argument that holds them.
+    """
+
+    kind: ClassVar[str] = "aligner"
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @classmethod
+    @abstractmethod
+    def reads(cls, config: Any) -> RecordName:
+        """``preference`` or ``conversation``."""
+
+    @classmethod
+    @abstractmethod
+    def roles(cls, config: Any) -> frozenset[ModelRole]:
+        """Which models are needed."""
+
+    @abstractmethod
+    def prepare(self, job: AlignmentJob) -> Alignment:
+        """Build what the trainer needs."""

@@ -1,0 +1,18 @@
+"""Where a stage's records come from, as a recipe says it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from corelm.kinds.cleaner import Cleaner
+from corelm.kinds.component import ComponentConfig, Count, Spec
+from corelm.kinds.source import Source
+
+
+class DataConfig(ComponentConfig):
+    """A source of records and what is done to them."""
+
+    source: Spec[Source] = Field(description="Where the records come from.")
+    clean: list[Spec[Cleaner]] = Field(default_factory=list, description="Cleaners, in order (text only).")
+    holdout: float = Field(0.0, ge=0, lt=1, description="Share kept out of training, by hash of the record.")
+    limit: Count | None = Field(None, gt=0, description="Take at most this many records.")

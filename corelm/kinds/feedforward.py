@@ -1,0 +1,93 @@
+"""Kind ``feedforward``: the per-token transform, and its options ``activation`` and ``router``."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from corelm.kinds.carriers import LayerContext, LayerStep
+from corelm.kinds.component import Component
+
+
+class FeedForward(Component, nn.Module):
+    """Transforms each token on its own.
+
+    Built as ``Part(config, layer: LayerContext)``.
+
+    Contract, for ``x`` of shape (batch, time, dim) and output of the same shape and dtype:
+        * Token t's output depends on token t only, to the last bit of influence (zero Jacobian elsewhere).
+        * Parts without biases map zero to zero.
+        * While training, a part may append to ``step.step.auxiliary[name]`` a loss: a scalar, mean over the
+          real tokens of this call, already weighted. In evaluation it appends nothing.
+    """
+
+    kind: ClassVar[str] = "feedforward"
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__()
+        self.config = config
+        self.layer = layer
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
+        """Transform every token."""
+
+
+class Activation(Component, nn.Module):
+    """Option of feed-forwards: an elementwise function, ``f(0) = 0`` unless its docstring says otherwise.
+
+    Built as ``Part(config)``. ``gated`` ones combine a gate and a value: ``combine(gate, up)``, by default
+    ``f(gate) * up``; override it where the pair is treated otherwise (clamped gates).
+    """
+
+    kind: ClassVar[str] = "activation"
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Apply the function to every element."""
+
+    def combine(self, gate: Float[Tensor, "*shape"], up: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Combine gate and value of a gated linear unit."""
+        opened: Tensor = self(gate)
+        return opened * up
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Which experts each token goes to.
+
+    Attributes:
+        experts: ``(tokens, chosen)``, distinct within a row.
+        weights: ``(tokens, chosen)``, what each expert's output is multiplied by.
+        probabilities: ``(tokens, experts)``, for balancing losses.
+    """
+
+    experts: Int[Tensor, "tokens chosen"]
+    weights: Float[Tensor, "tokens chosen"]
+    probabilities: Float[Tensor, "tokens experts"]
+
+
+class Router(Component, nn.Module):
+    """Option of mixtures of experts: scores experts for each token.
+
+    Built as ``Part(config, dim: int, experts: int)``. Scores are computed in float32.
+    """
+
+    kind: ClassVar[str] = "router"
+
+    def __init__(self, config: Any, dim: int, experts: int) -> None:
+        super().__init__()
+        self.config = config
+        self.dim, self.experts = dim, experts
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "tokens dim"]) -> Routing:
+        """Choose experts for every token."""

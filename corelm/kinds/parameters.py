@@ -1,0 +1,99 @@
+"""Parameters with roles: what each tensor of a model is for, so that others need not guess from its name.
+
+Weight decay, Muon, adapters, quantizers, initialisation and importers all read the role. A part declares each
+parameter once, with ``declare`` (or by using ``Linear``); the canonical name is the path in the module tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Role = Literal["embedding", "matrix", "vector", "norm", "bias", "router", "head"]
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """What one parameter is for.
+
+    Attributes:
+        role: ``matrix`` is a weight of a linear map inside a block; ``vector`` any other learned tensor
+            (decays, sinks, gates); the others are what they say.
+        fan_in: inputs summed into one output, 0 where it makes no sense; initialisations scale by it.
+        residual: whether its output is added to the residual stream (initialisations may scale by depth).
+        stacked: leading axes that count independent maps, e.g. 1 for ``(experts, out, in)``.
+        constant: fixed initial value (norm weights 1, biases 0), or None: drawn by the ``init`` part.
+    """
+
+    role: Role
+    fan_in: int = 0
+    residual: bool = False
+    stacked: int = 0
+    constant: float | None = None
+
+
+def declare(module: nn.Module, name: str, shape: tuple[int, ...], info: ParameterInfo) -> nn.Parameter:
+    """Register an uninitialised parameter on ``module`` under ``name`` and remember what it is for."""
+    parameter = nn.Parameter(torch.empty(shape))
+    module.register_parameter(name, parameter)
+    module.__dict__.setdefault("parameter_infos", {})[name] = info
+    if info.constant is not None and parameter.device.type != "meta":
+        nn.init.constant_(parameter, info.constant)
+    return parameter
+
+
+def declared(module: nn.Module) -> Iterator[tuple[str, nn.Parameter, ParameterInfo]]:
+    """Yield (canonical name, parameter, info) of all parameters, each tied tensor once, in module order.
+
+    Raises:
+        TypeError: a parameter was created without ``declare``.
+    """
+    seen: set[int] = set()
+    for prefix, child in module.named_modules():
+        infos: dict[str, ParameterInfo] = child.__dict__.get("parameter_infos", {})
+        for name, parameter in child.named_parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            full = f"{prefix}.{name}" if prefix else name
+            if name not in infos:
+                raise TypeError(f"{full} of {type(child).__name__} has no declared role; create it with declare()")
+            yield full, parameter, infos[name]
+
+
+class Linear(nn.Module):
+    """``y = x Wᵀ + b`` with a declared role; what adapters wrap and quantizers replace.
+
+    Args:
+        inputs: size of the last axis of ``x``.
+        outputs: size of the last axis of ``y``.
+        bias: whether there is a bias.
+        residual: whether ``y`` is added to the residual stream.
+        role: role of the weight.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, bias: bool = False, residual: bool = False, role: Role = "matrix"
+    ) -> None:
+        super().__init__()
+        self.inputs, self.outputs = inputs, outputs
+        self.weight = declare(self, "weight", (outputs, inputs), ParameterInfo(role, inputs, residual))
+        self.bias: nn.Parameter | None = None
+        if bias:
+            self.bias = declare(self, "bias", (outputs,), ParameterInfo("bias", constant=0.0))
+        else:
+            self.register_parameter("bias", None)
+
+    def forward(self, x: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
+        """Apply the map to the last axis."""
+        return F.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``print(model)``."""
+        return f"{self.inputs} -> {self.outputs}, bias={self.bias is not None}"

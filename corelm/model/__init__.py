@@ -1,0 +1,1 @@
+"""The assembled language model: stack, state, generation, loading and saving."""

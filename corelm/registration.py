@@ -1,0 +1,332 @@
+"""What is installed: kinds, the parts that implement them, and where each came from.
+
+Plugins announce themselves in the entry point group ``corelm``; first-party plugins and strangers' come
+through the same door. Looking up what exists imports neither torch nor any part: a record holds an import
+string, and the class is loaded when somebody builds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pluggy
+
+from corelm import hookspecs
+from corelm.errors import UserError
+
+GROUP: Final = "corelm"
+
+
+class RegistrationError(UserError):
+    """A plugin registered something that can't be taken, or a name can't be resolved."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One interface of the house.
+
+    Attributes:
+        name: singular, e.g. ``attention``.
+        target: import string of the interface's base class, ``module:Class``.
+        summary: one line.
+        interface: version of the interface; until 1.0 exactly this one is accepted.
+        distribution: who brought it.
+    """
+
+    name: str
+    target: str
+    summary: str
+    interface: int = 1
+    distribution: str = "corelm"
+
+    def load(self) -> type[Any]:
+        """Import and return the base class."""
+        return _load(self.target, f"kind {self.name}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One registered part and its provenance."""
+
+    kind: str
+    name: str
+    target: str
+    summary: str
+    interface: int
+    distribution: str
+    version: str
+    plugin: str
+
+    @property
+    def qualified(self) -> str:
+        """``distribution:name``, unambiguous within the kind."""
+        return f"{self.distribution}:{self.name}"
+
+    @property
+    def location(self) -> str:
+        """Path of the file that defines the part (finds the module without importing it)."""
+        spec = importlib.util.find_spec(self.target.partition(":")[0])
+        return str(spec.origin) if spec and spec.origin else ""
+
+    def load(self) -> type[Any]:
+        """Import and return the part's class.
+
+        Raises:
+            RegistrationError: the import fails, or the class isn't of the kind.
+        """
+        part = _load(self.target, f"{self.kind}/{self.name} of {self.distribution} {self.version}")
+        return part
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin that could not be loaded, and why."""
+
+    plugin: str
+    distribution: str
+    version: str
+    reason: str
+
+
+def _load(target: str, what: str) -> type[Any]:
+    module_name, _, attribute = target.partition(":")
+    try:
+        loaded = getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:
+        raise RegistrationError(
+            f"{what}: importing {target} failed: {type(error).__name__}: {error}",
+            remedy="See `corelm plugins` for what is installed; update or uninstall the package that fails.",
+            code="part-import-failed",
+        ) from error
+    if not isinstance(loaded, type):
+        raise RegistrationError(f"{what}: {target} is not a class", code="part-not-a-class")
+    return loaded
+
+
+@dataclass
+class Registry:
+    """Kinds, parts and failed plugins; frozen once discovery is over."""
+
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    disabled: list[str] = field(default_factory=list)
+    manager: pluggy.PluginManager = field(default_factory=lambda: _manager())
+    recipe_packages: dict[str, str] = field(default_factory=dict)
+    frozen: bool = False
+
+    def registrar(self, distribution: str, version: str, plugin: str) -> Registrar:
+        """Return the face that one plugin registers through."""
+        return Registrar(self, distribution, version, plugin)
+
+    def parts(self, kind: str | None = None) -> list[Record]:
+        """All parts, or those of one kind, sorted by kind, name and distribution."""
+        chosen = [record for record in self.records if kind is None or record.kind == kind]
+        return sorted(chosen, key=lambda record: (record.kind, record.name, record.distribution))
+
+    def find(self, kind: str, name: str) -> Record:
+        """Return the part ``name`` (plain or ``distribution:name``) of a kind.
+
+        Raises:
+            RegistrationError: unknown kind or part, or a plain name that two distributions claim. The
+                message names the nearest part, the same name under another kind, and plugins that failed.
+        """
+        if kind not in self.kinds:
+            raise RegistrationError(
+                f"unknown kind {kind!r}{_nearest(kind, self.kinds)}",
+                remedy=f"kinds: {', '.join(sorted(self.kinds))}",
+                code="unknown-kind",
+            )
+        found = [r for r in self.records if r.kind == kind and name in (r.name, r.qualified)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise RegistrationError(
+                f"{kind} {name!r} is offered by {' and '.join(sorted(r.qualified for r in found))}",
+                remedy="Write which one you mean, with the distribution's name.",
+                code="ambiguous-part",
+            )
+        raise self._unknown(kind, name)
+
+    def _unknown(self, kind: str, name: str) -> RegistrationError:
+        names = [record.name for record in self.parts(kind)]
+        elsewhere = sorted({record.kind for record in self.records if record.name == name})
+        hint = _nearest(name, names)
+        if elsewhere:
+            hint = f"; {name!r} is of kind {', '.join(elsewhere)}, not {kind}" + hint
+        remedy = f"parts of kind {kind}: {', '.join(names) or 'none installed'}"
+        for failure in self.failures:
+            remedy += f"\n  plugin {failure.plugin} ({failure.distribution}) failed to load: {failure.reason}"
+        for disabled in self.disabled:
+            remedy += f"\n  plugin {disabled} is disabled by CORELM_DISABLE"
+        suggestion = next(iter(difflib.get_close_matches(name, names, 1)), None)
+        return RegistrationError(
+            f"unknown {kind} {name!r}{hint}", remedy=remedy, code="unknown-part", suggestion=suggestion
+        )
+
+
+def _nearest(name: str, among: Any) -> str:
+    close = difflib.get_close_matches(name, list(among), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class Registrar:
+    """What a plugin's ``corelm_register`` is handed."""
+
+    def __init__(self, registry: Registry, distribution: str, version: str, plugin: str) -> None:
+        self._registry = registry
+        self._origin = {"distribution": distribution, "version": version, "plugin": plugin}
+
+    def add(self, kind: str, name: str, target: str, *, summary: str, interface: int = 1) -> None:
+        """Register a part.
+
+        Args:
+            kind: the kind that it implements.
+            name: plain within the kind, lower case with hyphens, without the distribution.
+            target: import string, ``module:Class``; not imported now.
+            summary: the first line of the class's docstring.
+            interface: the version of the kind's interface that it was written for.
+
+        Raises:
+            RegistrationError: the registry is frozen, or the name or target is malformed.
+        """
+        if self._registry.frozen:
+            raise RegistrationError(
+                f"{kind}/{name}: the registry is closed", remedy="Register in corelm_register only."
+            )
+        if not name or ":" in name or name != name.strip() or name != name.lower():
+            raise RegistrationError(f"{kind}/{name!r}: a part's name is lower case, with hyphens")
+        if target.count(":") != 1:
+            raise RegistrationError(f"{kind}/{name}: target {target!r} is not of the form module:Class")
+        self._registry.records.append(Record(kind, name, target, summary, interface, **self._origin))
+
+    def add_kind(self, name: str, target: str, *, summary: str, interface: int = 1) -> None:
+        """Register a kind: its name, base class and interface version."""
+        if name in self._registry.kinds:
+            raise RegistrationError(
+                f"kind {name!r} is registered by both {self._registry.kinds[name].distribution} "
+                f"and {self._origin['distribution']}"
+            )
+        self._registry.kinds[name] = Kind(name, target, summary, interface, self._origin["distribution"])
+
+    def add_recipes(self, prefix: str, package: str) -> None:
+        """Ship recipes: ``prefix:name`` then means the file ``name.yaml`` in ``package``'s folder."""
+        self._registry.recipe_packages[prefix] = package
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("corelm")
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def discover(disable: frozenset[str] | None = None) -> Registry:
+    """Read all entry points and return a frozen registry; a plugin that fails is recorded, never skipped."""
+    if disable is None:
+        disable = frozenset(filter(None, os.environ.get("CORELM_DISABLE", "").split(",")))
+    registry = Registry()
+    points = sorted(
+        importlib.metadata.entry_points(group=GROUP), key=lambda p: (_distribution(p)[0], p.name, p.value)
+    )
+    for point in points:
+        distribution, version = _distribution(point)
+        if point.name in disable:
+            registry.disabled.append(point.name)
+            continue
+        try:
+            _register(registry, point, distribution, version)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            registry.failures.append(Failure(point.name, distribution, version, reason))
+    _check(registry)
+    registry.frozen = True
+    return registry
+
+
+def _distribution(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
+
+
+def _register(registry: Registry, point: importlib.metadata.EntryPoint, distribution: str, version: str) -> None:
+    module = point.load()
+    add_plugin(registry, module, point.name, distribution, version)
+
+
+def add_plugin(registry: Registry, module: object, plugin: str, distribution: str, version: str) -> None:
+    """Register one plugin object's hooks and run its ``corelm_register``; all or nothing.
+
+    Raises:
+        Exception: whatever the plugin raises; the registry is then as it was before.
+    """
+    kinds, count = dict(registry.kinds), len(registry.records)
+    name = f"{distribution}:{plugin}"
+    if registry.manager.has_plugin(name):
+        first = registry.manager.get_plugin(name)
+        raise RegistrationError(
+            f"two entry points are called {name}: {getattr(first, '__file__', first)} and "
+            f"{getattr(module, '__file__', module)}",
+            remedy="Uninstall one of them; often an editable install and a wheel of the same package.",
+        )
+    registry.manager.register(module, name=name)
+    try:
+        registry.manager.check_pending()
+        others = [p for p in registry.manager.get_plugins() if p is not module]
+        registry.manager.subset_hook_caller("corelm_register", others)(
+            registry=registry.registrar(distribution, version, plugin)
+        )
+    except Exception:
+        registry.manager.unregister(name=name)
+        registry.kinds, registry.records = kinds, registry.records[:count]
+        raise
+
+
+def _check(registry: Registry) -> None:
+    """Turn parts that can't be taken into failures: unknown kind, wrong interface, a name taken twice."""
+    kept: dict[tuple[str, str], Record] = {}
+    for record in registry.records:
+        kind, key = registry.kinds.get(record.kind), (record.kind, record.qualified)
+        reason = ""
+        if kind is None:
+            reason = f"part {record.name!r} is of the unknown kind {record.kind!r}"
+        elif record.interface != kind.interface:
+            reason = (
+                f"{record.kind}/{record.name} was written for version {record.interface} of the {record.kind} "
+                f"interface; this corelm has version {kind.interface}: install a matching {record.distribution}"
+            )
+        elif key in kept:
+            reason = f"{record.kind}/{record.qualified} is registered twice: {kept[key].target} and {record.target}"
+        if reason:
+            registry.failures.append(Failure(record.plugin, record.distribution, record.version, reason))
+        else:
+            kept[key] = record
+    registry.records = list(kept.values())
+
+
+_active: Registry | None = None
+
+
+def active() -> Registry:
+    """The registry in force: everything installed, discovered on first use."""
+    global _active
+    if _active is None:
+        _active = discover()
+    return _active
+
+
+@contextlib.contextmanager
+def using(registry: Registry) -> Iterator[Registry]:
+    """Put another registry in force for the length of a ``with`` block (tests, the kit)."""
+    global _active
+    before, _active = _active, registry
+    try:
+        yield registry
+    finally:
+        _active = before
