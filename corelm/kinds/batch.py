@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -50,6 +50,20 @@ class Batch:
     def tokens(self) -> int:
         """Number of real tokens."""
         return self.ids.numel() if self.valid is None else int(self.valid.sum())
+
+
+def pad_rows(
+    rows: Sequence[Sequence[int]], fill: int = 0, *, left: bool = False
+) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
+    """Rows of any length as one rectangle, and which entries are real; ``left`` pads before instead of after."""
+    time = max((len(row) for row in rows), default=0)
+    padded = torch.full((len(rows), time), fill, dtype=torch.long)
+    valid = torch.zeros((len(rows), time), dtype=torch.bool)
+    for number, row in enumerate(rows):
+        columns = slice(time - len(row), time) if left else slice(0, len(row))
+        padded[number, columns] = torch.as_tensor(row, dtype=torch.long)
+        valid[number, columns] = True
+    return padded, valid
 
 
 class Stateful(Protocol):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -34,13 +36,42 @@ Count = Annotated[int, BeforeValidator(_read_count, json_schema_input_type=int |
 """A whole number that may be written ``64k``, ``2M`` or ``1.5G`` (powers of ten)."""
 
 
+class RecipeText(str):
+    """A string out of a recipe's file; remembers the folder that relative paths in it start from."""
+
+    folder: Path
+
+    def __new__(cls, text: str, folder: Path = Path()) -> RecipeText:
+        """Make one."""
+        made = super().__new__(cls, text)
+        made.folder = folder
+        return made
+
+
+def _read_path(value: object) -> object:
+    if isinstance(value, RecipeText):
+        return os.path.normpath(value.folder / Path(str(value)).expanduser())
+    return value
+
+
+LocalPath = Annotated[str, BeforeValidator(_read_path, json_schema_input_type=str)]
+"""A path on this machine. In a recipe it starts from the folder of the file that names it; then it is absolute."""
+
+
 class ComponentConfig(BaseModel):
     """Base of every part's config: strict types, no unknown keys, no infinities, immutable.
 
     Give each field bounds and a ``description``: they become schema, documentation and error messages.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        serialize_by_alias=True,
+    )
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class Evaluator(Component):
     kind: ClassVar[str] = "evaluator"
     model_kind: ClassVar[str] = "model"
     """Type of artifact that it measures: ``model`` or ``reward-model``."""
+    judged: ClassVar[bool] = False
+    """Whether a second model, a reward model, judges what the first one writes; it is given as ``judge``."""
     headline: ClassVar[str] = ""
     """The metric that the table of stages shows."""
 
@@ -43,5 +45,12 @@ class Evaluator(Component):
         """Which records it needs."""
 
     @abstractmethod
-    def evaluate(self, model: Scorer | LanguageModel, records: Iterable[Record], watch: Watch) -> Metrics:
-        """Measure."""
+    def evaluate(
+        self,
+        model: Scorer | LanguageModel,
+        records: Iterable[Record],
+        watch: Watch,
+        *,
+        judge: LanguageModel | None = None,
+    ) -> Metrics:
+        """Measure; ``judge`` is there exactly where the part is ``judged``."""

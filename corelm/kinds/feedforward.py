@@ -67,12 +67,14 @@ class Routing:
     Attributes:
         experts: ``(tokens, chosen)``, distinct within a row.
         weights: ``(tokens, chosen)``, what each expert's output is multiplied by.
-        probabilities: ``(tokens, experts)``, for balancing losses.
+        probabilities: ``(tokens, experts)``, each row sums to one; for balancing losses.
+        logits: ``(tokens, experts)``, what they were made from; for losses on their size.
     """
 
     experts: Int[Tensor, "tokens chosen"]
     weights: Float[Tensor, "tokens chosen"]
     probabilities: Float[Tensor, "tokens experts"]
+    logits: Float[Tensor, "tokens experts"]
 
 
 class Router(Component, nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor
 from corelm.kinds.component import Spec
 from corelm.kinds.embedding import Embedding
 from corelm.kinds.head import Head
+from corelm.kinds.records import Message
 from corelm.kinds.sampler import Sampler
 from corelm.kinds.template import Template
 from corelm.kinds.tokenizer import Tokenizer
@@ -121,6 +122,11 @@ class LanguageModel(Scorer, Protocol):
         ...
 
     @property
+    def section(self) -> dict[str, Any]:
+        """The resolved ``model`` section that it was assembled from, as plain data."""
+        ...
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         ...
@@ -225,6 +231,25 @@ class LanguageModel(Scorer, Protocol):
         stream: bool = False,
     ) -> Any:
         """Continue a text; ``sampler`` is a list of samplers or specs (None: greedy)."""
+        ...
+
+    def answer(
+        self,
+        messages: Sequence[Message],
+        max_new_tokens: int = 64,
+        sampler: Sequence[Sampler] = (),
+        *,
+        seed: int = 0,
+    ) -> str:
+        """Answer a conversation through the model's template, up to its stop token.
+
+        Raises:
+            UserError: the model has no template.
+        """
+        ...
+
+    def record_transform(self, record: dict[str, Any]) -> None:
+        """Remember that modules were replaced (quantized, adapted), so that saving and loading know."""
         ...
 
     def with_head(self, head: Spec[Head], seed: int = 0) -> LanguageModel:

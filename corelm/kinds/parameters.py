@@ -84,7 +84,7 @@ class Linear(nn.Module):
         super().__init__()
         self.inputs, self.outputs = inputs, outputs
         self.weight = declare(self, "weight", (outputs, inputs), ParameterInfo(role, inputs, residual))
-        self.bias: nn.Parameter | None = None
+        self.bias: nn.Parameter | None
         if bias:
             self.bias = declare(self, "bias", (outputs,), ParameterInfo("bias", constant=0.0))
         else:

@@ -21,11 +21,12 @@ class Codes:
 
     Attributes:
         codes: whole numbers in ``0 … 2^bits − 1``, uint8, ``(outputs, inputs)``.
-        scale: float, ``(outputs, groups)``.
+        scale: float, ``(outputs, groups)``, in the dtype that it is saved in.
         zero: whole numbers in the range of the codes, uint8, ``(outputs, groups)``; for symmetric grids
             ``2^(bits − 1)`` everywhere.
         groups: group of each input, int32, ``(inputs,)``.
         bits: 2 … 8.
+        note: what the quantizer has to tell about its choice, e.g. why it fell back to another method; not saved.
     """
 
     codes: Int[Tensor, "outputs inputs"]
@@ -33,12 +34,17 @@ class Codes:
     zero: Int[Tensor, "outputs groups"]
     groups: Int[Tensor, " inputs"]
     bits: int
+    note: str = ""
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Float[Tensor, "outputs inputs"]:
-        """The weights that the codes stand for, in ``dtype`` (default: the scale's)."""
-        index = self.groups.long()
-        weight = (self.codes.to(self.scale.dtype) - self.zero.to(self.scale.dtype)[:, index]) * self.scale[:, index]
-        return weight if dtype is None else weight.to(dtype)
+        """The weights that the codes stand for, computed in the scale's dtype or float32, whichever is wider.
+
+        Args:
+            dtype: of the result; None: that of the computation.
+        """
+        index, work = self.groups.long(), torch.promote_types(self.scale.dtype, torch.float32)
+        weight = (self.codes.to(work) - self.zero.to(work)[:, index]) * self.scale.to(work)[:, index]
+        return weight.to(dtype or work)
 
 
 @dataclass
@@ -89,9 +95,16 @@ class Kernel(Component):
     """Option of quantizers: multiplies activations with codes on some device.
 
     Built as ``Part(config)``. What ``prepare`` returns is specific to a processor and never saved.
+
+    Contract:
+        * ``matmul`` equals ``x @ codes.dequantize().T`` within ``32·eps·√inputs`` of the dtype of ``x``.
+        * ``supports`` judges without touching ``codes.codes``, which may be on the meta device.
+    Capability offered: ``gradient``, where ``matmul`` can be differentiated with respect to ``x``.
     """
 
     kind: ClassVar[str] = "kernel"
+    priority: ClassVar[int] = 0
+    """Of the kernels that support a product, the one with the highest priority is taken."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

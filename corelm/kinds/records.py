@@ -31,6 +31,14 @@ class Conversation:
     messages: tuple[Message, ...]
     name: str = ""
 
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The turns to be answered: all but the assistant's at the end."""
+        end = len(self.messages)
+        while end and self.messages[end - 1].role == "assistant":
+            end -= 1
+        return self.messages[:end]
+
 
 @dataclass(frozen=True)
 class Preference:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from corelm import registration
 from corelm.kinds.component import Component
 
 END_OF_TEXT = "<|endoftext|>"
@@ -39,8 +40,8 @@ class Tokenizer(Component):
 
     @classmethod
     @abstractmethod
-    def trained_size(cls, config: Any) -> int:
-        """Vocabulary size that training under ``config`` yields, special tokens included."""
+    def trained_size(cls, config: Any, specials: Sequence[str] = (END_OF_TEXT,)) -> int:
+        """Vocabulary size that training under ``config`` with these special tokens yields, them included."""
 
     @abstractmethod
     def train(self, documents: Iterable[str], specials: Sequence[str] = (END_OF_TEXT,)) -> None:
@@ -81,6 +82,20 @@ class Tokenizer(Component):
     def load(cls, config: Any, folder: Path) -> Self:
         """Read what ``save`` wrote."""
 
+    def as_tokenizers_json(self) -> str | None:
+        """The same tokenizer as a ``tokenizer.json`` of the tokenizers library; None where it can't be said."""
+        return None
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether this foreign file (or folder) describes a tokenizer that this part can be, id for id."""
+        return False
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The tokenizer that a foreign file describes; only where ``recognises``."""
+        raise NotImplementedError
+
     def normalise(self, text: str) -> str:
         """What ``decode(encode(text))`` gives; the identity unless ``lossy``."""
         return text
@@ -110,3 +125,12 @@ class Tokenizer(Component):
     def end_of_text(self) -> int:
         """Id of the end-of-text token."""
         return self.specials[END_OF_TEXT]
+
+
+def read_foreign(path: Path) -> Tokenizer | None:
+    """The tokenizer that a foreign file describes, by the first installed part that recognises it; else None."""
+    for record in registration.active().parts("tokenizer"):
+        part: type[Tokenizer] = record.load()
+        if part.recognises(path):
+            return part.read(path)
+    return None

@@ -17,6 +17,9 @@ from corelm.kinds.optimizer import Optimizer, Schedule
 class Checkpoints(Protocol):
     """Where a trainer keeps what it needs to go on after a kill; the pipeline's."""
 
+    keep_at: int | None
+    """A step whose checkpoint is kept for good, so that a longer training can go on from there."""
+
     def due(self, step: int) -> bool:
         """Whether now is a good time to save (by the clock)."""
         ...
@@ -66,7 +69,6 @@ class TrainingJob:
         seed: for everything random in the forward pass (dropout): step s uses (seed, s).
         trainable: names of the parameters to train; None: all.
         members: further stateful members of the checkpoint, by name.
-        on_step: called after each optimizer step with its number (online aligners refresh their experience).
     """
 
     model: LanguageModel

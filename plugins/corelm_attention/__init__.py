@@ -9,7 +9,20 @@ from corelm import hookimpl
 if TYPE_CHECKING:
     from corelm.registration import Registrar
 
-_PARTS: tuple[tuple[str, str, str, str], ...] = ()
+_PARTS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "attention",
+        "gated-linear",
+        "gated_linear:GatedLinearAttention",
+        "Linear attention with a data-dependent decay per head (Yang et al., 2023, arXiv:2312.06635).",
+    ),
+    (
+        "attention",
+        "gqa",
+        "gqa:GroupedQueryAttention",
+        "Softmax attention with shared key and value heads (Ainslie et al., 2023, arXiv:2305.13245).",
+    ),
+)
 
 
 @hookimpl

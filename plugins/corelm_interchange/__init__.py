@@ -9,7 +9,14 @@ from corelm import hookimpl
 if TYPE_CHECKING:
     from corelm.registration import Registrar
 
-_PARTS: tuple[tuple[str, str, str, str], ...] = ()
+_PARTS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "interchange",
+        "hugging-face",
+        "hugging_face:HuggingFace",
+        "Folders of Hugging Face transformers, for models shaped like Llama.",
+    ),
+)
 
 
 @hookimpl

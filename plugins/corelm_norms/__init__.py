@@ -9,7 +9,20 @@ from corelm import hookimpl
 if TYPE_CHECKING:
     from corelm.registration import Registrar
 
-_PARTS: tuple[tuple[str, str, str, str], ...] = ()
+_PARTS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "norm",
+        "layernorm",
+        "layernorm:LayerNorm",
+        "Subtracts the mean and divides by the standard deviation (Ba et al., 2016, arXiv:1607.06450).",
+    ),
+    (
+        "norm",
+        "rmsnorm",
+        "rmsnorm:RMSNorm",
+        "Divides by the root mean square (Zhang & Sennrich, 2019, arXiv:1910.07467).",
+    ),
+)
 
 
 @hookimpl

@@ -9,7 +9,16 @@ from corelm import hookimpl
 if TYPE_CHECKING:
     from corelm.registration import Registrar
 
-_PARTS: tuple[tuple[str, str, str, str], ...] = ()
+_PARTS: tuple[tuple[str, str, str, str], ...] = (
+    ("tokenizer", "bpe", "bpe:BytePairTokenizer", "Byte-level byte-pair encoding, learnt from raw UTF-8 bytes"),
+    ("tokenizer", "bytes", "bytes:ByteTokenizer", "One id per UTF-8 byte"),
+    (
+        "tokenizer",
+        "hf-bpe",
+        "hf_bpe:LibraryBytePairTokenizer",
+        "Byte-level byte-pair encoding by the ``tokenizers`` library",
+    ),
+)
 
 
 @hookimpl

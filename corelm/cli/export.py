@@ -1,0 +1,47 @@
+"""``corelm export``: write a model in another format."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+EPILOG = """examples:
+  corelm export hugging-face runs/quickstart/preferred --out folder
+"""
+
+
+def register(subparsers: Any) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        "export",
+        help="write a model in another format",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("format", help="an interchange part, e.g. hugging-face")
+    parser.add_argument("model", help="a model's folder")
+    parser.add_argument("--out", required=True, help="folder to make; must not exist yet")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write it beside its final place, then move it there."""
+    import shutil
+    from pathlib import Path
+
+    from corelm.cli.evaluate import Quiet
+    from corelm.cli.parts import read_part
+    from corelm.model.loading import load
+    from corelm.files import new_folder, publish
+
+    out, part = new_folder(args.out), read_part("interchange", args.format).build()
+    made = Path(f"{out}.part")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    try:
+        part.write(load(args.model), made, Quiet())
+        publish(made, out)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    print(f"wrote {out}")
+    return 0

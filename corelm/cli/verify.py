@@ -1,0 +1,77 @@
+"""``corelm verify``: hold installed parts to the properties of their kinds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corelm.conformance.framework import Outcome
+
+HELP = "hold installed parts to the properties of their kinds"
+
+
+def register(subparsers: Any) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        "verify",
+        help=HELP,
+        description="Hold installed parts to the mathematical properties of their kinds. Exit code 1: something failed.",
+        epilog="examples: corelm verify norm; corelm verify attention/gqa --property causal; "
+        "corelm verify --plugin acme-norms --report report.html; corelm verify --mixing 10000",
+    )
+    parser.add_argument("parts", nargs="*", metavar="KIND[/NAME]", help="kinds, parts or distribution:name; default: all")
+    parser.add_argument("--plugin", action="append", default=[], metavar="NAME", help="only this distribution's parts")
+    parser.add_argument("--property", action="append", default=[], metavar="P", help="only this property")
+    parser.add_argument("--examples", type=int, metavar="N", help="examples per property")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the draws (default 0)")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="also write a page that opens in a browser")
+    parser.add_argument("--mixing", type=int, metavar="N", help="instead: draw N random recipes and run what validates")
+    parser.add_argument("--json", action="store_true", help="print plain data for scripts")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; 0 when all is well, 1 when a property failed."""
+    import torch
+
+    torch.set_num_threads(1)
+    if args.mixing:
+        return _mixing(args)
+    from corelm.conformance.selection import run as verify
+
+    watch = _quiet if args.json else _progress
+    report = verify(
+        *args.parts, plugins=args.plugin, names=args.property, examples=args.examples, seed=args.seed, watch=watch
+    )
+    if args.report:
+        report.write(args.report)
+    print(json.dumps(report.data(), indent=2) if args.json else f"\n{report.text()}")
+    if args.report and not args.json:
+        print(f"page: {args.report}")
+    return 0 if report.ok else 1
+
+
+def _mixing(args: argparse.Namespace) -> int:
+    from corelm.conformance.mixing import mix
+
+    result = mix(args.mixing, seed=args.seed, watch=None if args.json else _mixed)
+    print(json.dumps(result.data(), indent=2) if args.json else result.text())
+    return 0 if result.ok else 1
+
+
+def _progress(outcome: Outcome) -> None:
+    if outcome.status in ("failed", "expected-failed"):
+        print(f"{outcome.status}: {outcome.part}::{outcome.prop.name}", file=sys.stderr)
+
+
+def _quiet(outcome: Outcome) -> None:
+    pass
+
+
+def _mixed(done: int, accepted: int) -> None:
+    if done % 100 == 0:
+        print(f"{done} recipes drawn, {accepted} accepted", file=sys.stderr)

@@ -1,0 +1,134 @@
+"""Properties of activations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corelm.conformance.bench import Bench, Subject, close
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+
+FORMULAS = {
+    "silu": lambda x: x / (1 + (-x).exp()),
+    "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
+    "gelu-tanh": lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "quick-gelu": lambda x: x / (1 + (-1.702 * x).exp()),
+    "relu": lambda x: torch.where(x > 0, x, 0 * x),
+    "relu-squared": lambda x: torch.where(x > 0, x * x, 0 * x),
+    "sigmoid": lambda x: 1 / (1 + (-x).exp()),
+    "identity": lambda x: x,
+    "tanh": lambda x: 2 / (1 + (-2 * x).exp()) - 1,
+}
+"""What the names of the field mean; a part that takes one of them means this."""
+
+
+class ActivationBench(Bench):
+    """Elementwise."""
+
+    kind = "activation"
+    module = True
+
+    def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
+        """Numbers around zero."""
+        return {"x": draw.normal(2, 3, 4, scale=draw.choice("magnitude", [1.0, 5.0, 0.1]))}
+
+    def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """The function and the gated pair."""
+        x = inputs["x"]
+        return [subject.part(x), subject.part.combine(x, x.flip(-1))]
+
+
+def _f(part: PartUnderTest, draw: Draw) -> Any:
+    return part.bench.subject(part, draw).part
+
+
+@property_of(
+    "activation",
+    statement="A part that takes a name of the field computes the function of that name.",
+    catches="quick GELU for GELU, GELU for SiLU: alike to the eye, not to a checkpoint",
+    examples=8,
+)
+def formula_of_its_name(part: PartUnderTest, draw: Draw) -> None:
+    """Written out."""
+    name = getattr(part.cls, "formula", part.name)
+    if name not in FORMULAS:
+        raise NotApplicable(f"{name!r} is no name of the field that the kit knows")
+    x = draw.normal(64, scale=draw.choice("magnitude", [1.0, 4.0]))
+    close(_f(part, draw)(x), FORMULAS[name](x), f"f(x) and the formula of {name}", 1e-12)
+
+
+@property_of(
+    "activation",
+    statement="f(0) = 0 unless the docstring says otherwise.",
+    catches="a shifted function",
+    tier="bit",
+    examples=3,
+)
+def zero_at_zero(part: PartUnderTest, draw: Draw) -> None:
+    """At zero."""
+    value = float(_f(part, draw)(torch.zeros(1, dtype=torch.float64)))
+    if value:
+        assert "zero" in (part.cls.__doc__ or ""), f"f(0) = {value}, and the docstring doesn't say so"
+
+
+@property_of(
+    "activation",
+    statement="Every element is treated alike and on its own.",
+    catches="a softmax or a maximum over an axis",
+    tier="bit",
+    examples=10,
+)
+def elementwise(part: PartUnderTest, draw: Draw) -> None:
+    """Permute all elements."""
+    f, x, order = _f(part, draw), draw.normal(24), draw.permutation(24)
+    assert torch.equal(f(x[order]), f(x)[order]), "permuting elements doesn't permute the results"
+    close(f(x.view(2, 3, 4)).flatten(), f(x), "as a box and as a line", 1e-15)
+
+
+@property_of(
+    "activation",
+    statement="The gated pair is linear in the value unless the part says that it clamps.",
+    catches="gate and value swapped, a sum in place of the product",
+    examples=10,
+)
+def linear_in_the_value(part: PartUnderTest, draw: Draw) -> None:
+    """Three times the value."""
+    if "clamp" in (part.cls.__doc__ or "").lower():
+        raise NotApplicable("it clamps the value")
+    f, gate, up = _f(part, draw), draw.normal(12), draw.normal(12)
+    close(f.combine(gate, 3 * up), 3 * f.combine(gate, up), "combine(gate, 3·up) and 3·combine(gate, up)")
+
+
+@property_of(
+    "activation",
+    statement="Large inputs of either sign give finite values and gradients.",
+    catches="exp() that overflows",
+    examples=3,
+)
+def finite_far_out(part: PartUnderTest, draw: Draw) -> None:
+    """At ±10⁴ in float32."""
+    x = torch.tensor([-1e4, -100.0, 0.0, 100.0, 1e4], requires_grad=True)
+    y = _f(part, draw)(x)
+    y.sum().backward()
+    assert x.grad is not None and y.isfinite().all() and x.grad.isfinite().all(), f"{y.tolist()}, {x.grad}"
+
+
+@property_of(
+    "activation",
+    statement="The derivative is that of the function.",
+    catches="a wrong hand-written backward pass, a detached gate",
+    examples=6,
+)
+def derivative(part: PartUnderTest, draw: Draw) -> None:
+    """Central differences, away from kinks."""
+    f = _f(part, draw)
+    x = draw.normal(16)
+    x = torch.where(x.abs() < 0.05, torch.full_like(x, 0.3), x).requires_grad_()
+    (gradient,) = torch.autograd.grad(f(x).sum(), x)
+    step = 1e-6
+    with torch.no_grad():
+        expected: Tensor = (f(x + step) - f(x - step)) / (2 * step)
+    close(gradient, expected, "the gradient and central differences", 1e-6)

@@ -1,0 +1,399 @@
+"""Properties of attention: everything in which one token influences another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from corelm.conformance.bench import Bench, Subject, close
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+from corelm.conformance.harness import Everything, QueryFactor, ScoreBias, Shelf, Turning, causal_rules, layer_step
+from corelm.kinds.component import ComponentConfig
+from corelm.kinds.position import Position
+
+
+class AttentionBench(Bench):
+    """Attention is given a step of its own; documents, padding and state are drawn where a property needs them."""
+
+    kind = "attention"
+    module = True
+
+    def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
+        """Built with the layer's context."""
+        return (context,)
+
+    def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
+        """A few short rows."""
+        return {"x": draw.normal(2, draw.choice("time", [4, 1, 7]), subject.context.dim)}
+
+    def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """Mix, causally."""
+        x = inputs["x"]
+        return subject.part(x, layer_step(x.shape[0], x.shape[1]))
+
+
+def _subject(part: PartUnderTest, draw: Draw, *, sharp: bool = True) -> tuple[Any, int, list[Position]]:
+    """A part, its width, and perhaps a rotation; half of the time with weights so large that softmax is sharp."""
+    subject = part.bench.subject(part, draw)
+    attention = subject.part
+    if sharp and draw.choice("weights", ["usual", "×17"]) == "×17":
+        with torch.no_grad():
+            for name, parameter in attention.named_parameters():
+                if parameter.dim() == 2 and not name.startswith("output"):
+                    parameter.mul_(17)
+    schemes: list[Position] = []
+    if "rotation" in part.cls.offers(subject.config) and attention.geometry and draw.choice("turning", [False, True]):
+        schemes = [Turning(ComponentConfig(), attention.geometry)]
+    return attention, subject.context.dim, schemes
+
+
+def _offer(part: PartUnderTest, attention: Any, capability: str) -> None:
+    if capability not in part.cls.offers(attention.config):
+        raise NotApplicable(f"it doesn't offer {capability!r}")
+
+
+def _not_recurrent(part: PartUnderTest, attention: Any) -> None:
+    if "recurrent" in part.cls.offers(attention.config):
+        raise NotApplicable("a recurrent mixer is no weighted mean of its inputs")
+
+
+@property_of(
+    "attention",
+    statement="Whatever comes after token t leaves the outputs up to t as they are, to the bit.",
+    catches="a diagonal off by one, an additive mask of −1e4, time and heads mixed up by a reshape",
+    tier="bit",
+    examples=30,
+)
+def causal(part: PartUnderTest, draw: Draw) -> None:
+    """Replace the future."""
+    attention, dim, schemes = _subject(part, draw)
+    batch, time = draw.integer("batch", 1, 3), draw.integer("time", 2, 9)
+    t = draw.integer("t", 0, time - 2)
+    x = draw.normal(batch, time, dim)
+    other = x.clone()
+    other[:, t + 1 :] = draw.normal(batch, time - t - 1, dim, scale=draw.choice("future", [1.0, 1e2, 1e4]))
+    before, after = (attention(z, layer_step(batch, time, schemes=schemes))[:, : t + 1] for z in (x, other))
+    assert before.isfinite().all(), "the output is not finite"
+    assert torch.equal(before, after), f"the future changed outputs up to t={t} by {_most(before, after):.3g}"
+
+
+def _most(a: Tensor, b: Tensor) -> float:
+    return float((a - b).detach().abs().max())
+
+
+def _influence(attention: nn.Module, x: Tensor, step: Any) -> Tensor:
+    """``(time, time)``: how much input s moves output t, summed over rows and features."""
+    x = x.detach().requires_grad_()
+    y = attention(x, step())
+    rows = []
+    for t in range(x.shape[1]):
+        weights = torch.linspace(0.5, 1.5, x.shape[2], dtype=x.dtype)
+        (gradient,) = torch.autograd.grad((y[:, t] * weights).sum(), x, retain_graph=True)
+        rows.append(gradient.abs().sum((0, 2)))
+    return torch.stack(rows)
+
+
+@property_of(
+    "attention",
+    statement="Output t depends on every input up to t, and on none after it.",
+    catches="strict causality (the token itself left out), a constant, a statistic over time",
+    tier="bit",
+    examples=15,
+)
+def looks_at_all_of_the_past(part: PartUnderTest, draw: Draw) -> None:
+    """The support of the Jacobian is the triangle."""
+    attention, dim, schemes = _subject(part, draw, sharp=False)
+    time = draw.integer("time", 2, 7)
+    found = _influence(attention, draw.normal(2, time, dim), lambda: layer_step(2, time, schemes=schemes)) > 0
+    expected = torch.ones(time, time, dtype=torch.bool).tril()
+    assert torch.equal(found, expected), f"output depends on input as\n{found.int()}\nrather than on all of the past"
+
+
+def _pieces(draw: Draw, time: int) -> list[int]:
+    pieces: list[int] = []
+    while sum(pieces) < time:
+        pieces.append(min(draw.quiet(_one_to_three()), time - sum(pieces)))
+    draw.note("calls of", pieces)
+    return pieces
+
+
+def _one_to_three() -> Any:
+    from hypothesis import strategies
+
+    return strategies.integers(1, 3)
+
+
+def _shelves(attention: Any, window: int | None = None) -> dict[str, Shelf]:
+    return {name: Shelf(spec) for name, spec in attention.slots(window).items()}
+
+
+def _in_calls(
+    attention: Any, x: Tensor, pieces: list[int], shelves: dict[str, Shelf], *, past: int = 0, **facts: Any
+) -> Tensor:
+    """Outputs of the new tokens ``x``, computed in several calls; masks and documents cover past and new tokens."""
+    outputs, start = [], past
+    for count in pieces:
+        end = start + count
+        cut = {k: v[:, :end] if isinstance(v, Tensor) else v for k, v in facts.items()}
+        step = layer_step(x.shape[0], count, past=start, slots=shelves, **cut)
+        outputs.append(attention(x[:, start - past : end - past], step))
+        start = end
+    return torch.cat(outputs, 1)
+
+
+@property_of(
+    "attention",
+    statement="Computing token by token, or in any pieces, through the state equals one call over the whole.",
+    catches="a mask that forgets the past's length, positions that restart, a stale cache (transformers#25420)",
+    examples=30,
+)
+def cached_equals_full(part: PartUnderTest, draw: Draw) -> None:
+    """Any composition of the length."""
+    attention, dim, schemes = _subject(part, draw)
+    batch, time = draw.integer("batch", 1, 3), draw.integer("time", 2, 9)
+    window = draw.choice("window", [None, 2, 3]) if "mask" in part.cls.offers(attention.config) else None
+    documents = torch.tensor([[0] * 2 + [1] * (time - 2)] * batch) if draw.choice("documents", [False, True]) else None
+    x = draw.normal(batch, time, dim)
+    facts: dict[str, Any] = {"schemes": schemes, "rules": causal_rules(window), "documents": documents}
+    full = attention(x, layer_step(batch, time, **facts))
+    close(_in_calls(attention, x, _pieces(draw, time), _shelves(attention, window), **facts), full, "in calls and at once")
+
+
+@property_of(
+    "attention",
+    statement="Permuting or slicing the batch permutes or slices the output.",
+    catches="statistics across the batch, rows mixed up by a reshape",
+)
+def rows_are_independent(part: PartUnderTest, draw: Draw) -> None:
+    """Shuffle rows."""
+    attention, dim, schemes = _subject(part, draw)
+    time = draw.integer("time", 1, 6)
+    x, rows = draw.normal(3, time, dim), draw.permutation(3)
+    y = attention(x, layer_step(3, time, schemes=schemes))
+    close(attention(x[rows], layer_step(3, time, schemes=schemes)), y[rows], "permuted rows")
+    close(attention(x[1:2], layer_step(1, time, schemes=schemes)), y[1:2], "one row")
+
+
+@property_of(
+    "attention",
+    statement="Padding on either side, whatever it contains, leaves real tokens as they are without it; it is finite.",
+    catches="a padding mask that is ignored, positions that count padding, 0/0 at padded queries (pytorch#103749)",
+    examples=30,
+)
+def padding_is_invisible(part: PartUnderTest, draw: Draw) -> None:
+    """Pad with magnitude 100."""
+    attention, dim, schemes = _subject(part, draw)
+    time, pads = draw.integer("time", 1, 6), draw.integer("pads", 1, 3)
+    left = draw.choice("side", ["left", "right"]) == "left"
+    x, padding = draw.normal(2, time, dim), draw.normal(2, pads, dim, scale=100.0)
+    real, hidden = torch.ones(2, time, dtype=torch.bool), torch.zeros(2, pads, dtype=torch.bool)
+    padded = torch.cat([padding, x] if left else [x, padding], 1).requires_grad_()
+    valid = torch.cat([hidden, real] if left else [real, hidden], 1)
+    y = attention(padded, layer_step(2, time + pads, schemes=schemes, valid=valid))
+    assert y.isfinite().all(), "the output at a padded token is not finite"
+    close(y[valid].view(2, time, dim), attention(x, layer_step(2, time, schemes=schemes)), "padded and not")
+    y.sum().backward()
+    assert padded.grad is not None and padded.grad.isfinite().all(), "a gradient is not finite next to padding"
+
+
+@property_of(
+    "attention",
+    statement="Continuing left-padded rows through the state equals computing each row without padding.",
+    catches="a cache that forgets which of its tokens are padding (transformers#29149)",
+    examples=15,
+)
+def padded_rows_continue(part: PartUnderTest, draw: Draw) -> None:
+    """Prefill padded, then go on in pieces."""
+    attention, dim, schemes = _subject(part, draw)
+    time, pads = draw.integer("time", 3, 7), draw.integer("pads", 1, 3)
+    x = draw.normal(1, time, dim)
+    padded = torch.cat([draw.normal(1, pads, dim, scale=100.0), x], 1)
+    valid = torch.cat([torch.zeros(1, pads, dtype=torch.bool), torch.ones(1, time, dtype=torch.bool)], 1)
+    pieces = [pads + 1, *_pieces(draw, time - 1)]
+    y = _in_calls(attention, padded, pieces, _shelves(attention), schemes=schemes, valid=valid)
+    close(y[:, pads:], attention(x, layer_step(1, time, schemes=schemes)), "padded in calls and alone at once")
+
+
+@property_of(
+    "attention",
+    statement="Documents packed into one row give what each gives alone.",
+    catches="positions restart but attention looks across (nanoVLM#204), state carried into the next document",
+    examples=25,
+)
+def packed_equals_separate(part: PartUnderTest, draw: Draw) -> None:
+    """Two or three documents in a row."""
+    attention, dim, schemes = _subject(part, draw)
+    lengths = [draw.integer("length", 1, 4) for _ in range(draw.integer("documents", 2, 3))]
+    x = draw.normal(2, sum(lengths), dim)
+    documents = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).expand(2, -1)
+    packed = attention(x, layer_step(2, sum(lengths), schemes=schemes, documents=documents))
+    alone = [attention(z, layer_step(2, z.shape[1], schemes=schemes)) for z in x.split(lengths, 1)]
+    close(packed, torch.cat(alone, 1), "packed and separate")
+
+
+@property_of(
+    "attention",
+    statement="Under a window of w, output t depends on exactly the inputs t − w < s ≤ t.",
+    catches="a window that is off by one or ignored",
+    tier="bit",
+    examples=12,
+)
+def window_is_exact(part: PartUnderTest, draw: Draw) -> None:
+    """The support of the Jacobian is the band."""
+    attention, dim, schemes = _subject(part, draw, sharp=False)
+    _offer(part, attention, "mask")
+    time, window = draw.integer("time", 3, 7), draw.integer("window", 1, 3)
+    x = draw.normal(1, time, dim)
+    found = _influence(attention, x, lambda: layer_step(1, time, schemes=schemes, rules=causal_rules(window))) > 0
+    ones = torch.ones(time, time, dtype=torch.bool)
+    assert torch.equal(found, ones.tril() & ~ones.tril(-window)), f"window {window}, but the support is\n{found.int()}"
+
+
+@property_of(
+    "attention",
+    statement="Without positions and without a causal mask, permuting tokens permutes outputs.",
+    catches="a hidden dependence on position, causality that no mask asked for",
+)
+def permutation_equivariant(part: PartUnderTest, draw: Draw) -> None:
+    """Shuffle tokens under a mask that allows everything."""
+    attention, dim, _ = _subject(part, draw)
+    _offer(part, attention, "mask")
+    _not_recurrent(part, attention)
+    time = draw.integer("time", 2, 7)
+    x, order = draw.normal(2, time, dim), draw.permutation(time)
+    y = attention(x, layer_step(2, time, rules=[Everything(ComponentConfig())]))
+    close(attention(x[:, order], layer_step(2, time, rules=[Everything(ComponentConfig())])), y[:, order], "permuted")
+
+
+@property_of(
+    "attention",
+    statement="A sequence of one token repeated gives one output repeated: weights sum to one.",
+    catches="a missing normalisation, a scale on weights, dropout in evaluation",
+)
+def weights_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
+    """Equal values mix to themselves."""
+    attention, dim, schemes = _subject(part, draw)
+    _not_recurrent(part, attention)
+    time = draw.integer("time", 2, 7)
+    x = draw.normal(2, 1, dim).expand(2, time, dim)
+    y = attention(x, layer_step(2, time, schemes=schemes))
+    close(y, y[:, :1].expand_as(y), "outputs of equal tokens")
+
+
+@property_of(
+    "attention",
+    statement="With queries scaled to zero, output t is the mean of what each of the inputs 0 … t gives alone.",
+    catches="any offset of the mask, unnormalised weights, a query hook that is never called",
+)
+def no_query_gives_the_mean(part: PartUnderTest, draw: Draw) -> None:
+    """Uniform weights."""
+    attention, dim, _ = _subject(part, draw)
+    _offer(part, attention, "query")
+    _not_recurrent(part, attention)
+    time = draw.integer("time", 2, 7)
+    x = draw.normal(2, time, dim)
+    y = attention(x, layer_step(2, time, schemes=[QueryFactor(ComponentConfig(), attention.geometry)]))
+    alone = attention(x.reshape(2 * time, 1, dim), layer_step(2 * time, 1)).view(2, time, dim)
+    means = alone.cumsum(1) / torch.arange(1, time + 1, dtype=x.dtype)[:, None]
+    close(y, means, "with zero queries, and the mean of the past")
+
+
+@property_of(
+    "attention",
+    statement="A rotation reaches queries and keys alike: shifting all positions changes nothing, turning changes much.",
+    catches="a rotation of queries only, or one that is never called",
+)
+def rotation_is_used(part: PartUnderTest, draw: Draw) -> None:
+    """Shift all positions, then leave the rotation out."""
+    attention, dim, _ = _subject(part, draw, sharp=False)
+    _offer(part, attention, "rotation")
+    assert attention.geometry is not None, "it offers rotation, but has no geometry for position schemes"
+    if attention.geometry.head_dim < 2:
+        draw.reject()
+    x, schemes = draw.normal(2, 6, dim), [Turning(ComponentConfig(), attention.geometry)]
+    y = attention(x, layer_step(2, 6, schemes=schemes))
+    close(attention(x, layer_step(2, 6, schemes=schemes, shift=5)), y, "positions shifted by 5")
+    assert _most(y, attention(x, layer_step(2, 6))) > 1e-9, "turning queries and keys changes nothing"
+
+
+@property_of(
+    "attention",
+    statement="A bias on scores is added before the softmax: constant per query it changes nothing, −10⁹ hides a key.",
+    catches="a bias after the softmax, one that is never asked for, heads or axes mixed up",
+)
+def score_bias_is_used(part: PartUnderTest, draw: Draw) -> None:
+    """Constant rows, then one hidden column."""
+    attention, dim, _ = _subject(part, draw)
+    _offer(part, attention, "scores")
+    time = draw.integer("time", 3, 6)
+    x = draw.normal(2, time, dim)
+    rows = ScoreBias(attention.geometry, row=0.5)
+    close(attention(x, layer_step(2, time, schemes=[rows])), attention(x, layer_step(2, time)), "with equal biases", 1e-6)
+    hidden = ScoreBias(attention.geometry, column=-1e9, at=0)
+    other = x.clone()
+    other[:, 0] = draw.normal(2, dim)
+    y, z = (attention(v, layer_step(2, time, schemes=[hidden]))[:, 1:] for v in (x, other))
+    close(y, z, "with the first key hidden by the bias")
+
+
+@property_of(
+    "attention",
+    statement="Inputs a thousand times the usual give finite outputs and gradients.",
+    catches="exp() that overflows",
+)
+def large_inputs_are_finite(part: PartUnderTest, draw: Draw) -> None:
+    """In float32, where exp overflows at 88."""
+    subject = part.bench.subject(part, draw, dtype=torch.float32)
+    time = draw.integer("time", 1, 6)
+    x = draw.normal(2, time, subject.context.dim, scale=1e3, dtype=torch.float32).requires_grad_()
+    y = subject.part(x, layer_step(2, time))
+    assert y.isfinite().all(), "the output is not finite"
+    y.mean().backward()
+    assert x.grad is not None and x.grad.isfinite().all(), "the gradient is not finite"
+
+
+@property_of(
+    "attention",
+    statement="Rows of the state can be selected, repeated and reordered: what follows is what each row gives alone.",
+    catches="state outside of the slots, rows tied together (beam search, batching)",
+    examples=15,
+)
+def state_rows_can_be_selected(part: PartUnderTest, draw: Draw) -> None:
+    """Prefill three rows, keep some in another order, go on."""
+    attention, dim, schemes = _subject(part, draw)
+    time, more = draw.integer("time", 1, 4), draw.integer("more", 1, 3)
+    x, rows = draw.normal(3, time, dim), torch.tensor(draw.choice("rows", [[1], [2, 0], [0, 0, 1]]))
+    y = draw.normal(len(rows), more, dim)
+    shelves = _shelves(attention)
+    _in_calls(attention, x, [time], shelves, schemes=schemes)
+    for shelf in shelves.values():
+        shelf.select(rows)
+    after = _in_calls(attention, y, [1] * more, shelves, past=time, schemes=schemes)
+    full = attention(torch.cat([x[rows], y], 1), layer_step(len(rows), time + more, schemes=schemes))
+    close(after, full[:, time:], "selected rows and rows from scratch")
+
+
+@property_of(
+    "attention",
+    statement="A growing state cut back to length n goes on as if nothing had followed; a fixed one keeps its size.",
+    catches="a length kept outside of the slots, a recurrent state that grows",
+    examples=15,
+)
+def state_goes_back_or_stays_small(part: PartUnderTest, draw: Draw) -> None:
+    """Speculate, go back, go on; or compare sizes."""
+    attention, dim, schemes = _subject(part, draw)
+    time, wrong = draw.integer("time", 2, 5), draw.integer("wrong", 1, 3)
+    x, shelves = draw.normal(2, time + 1, dim), _shelves(attention)
+    _in_calls(attention, torch.cat([x[:, :time], draw.normal(2, wrong, dim)], 1), [time, wrong], shelves, schemes=schemes)
+    recurrent = [name for name, shelf in shelves.items() if not shelf.spec.grows]
+    assert bool(recurrent) == ("recurrent" in part.cls.offers(attention.config)), (
+        f"slots of fixed size: {recurrent}, but offers {sorted(part.cls.offers(attention.config))}"
+    )
+    if recurrent:
+        return  # the shelf has compared each stored shape with the declared one, which knows no time
+    for shelf in shelves.values():
+        shelf.truncate(time)
+    after = _in_calls(attention, x[:, time:], [1], shelves, past=time, schemes=schemes)
+    close(after, attention(x, layer_step(2, time + 1, schemes=schemes))[:, time:], "after going back, and from scratch")

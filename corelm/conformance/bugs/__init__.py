@@ -1,0 +1,1 @@
+"""Planted bugs: small wrong parts, named after what is wrong, that the kit must catch."""

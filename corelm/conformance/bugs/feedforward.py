@@ -1,0 +1,301 @@
+"""Feed-forwards, activations and routers that are wrong in one way."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from corelm.conformance.planted import plant, reference
+from corelm.kinds.carriers import LayerContext, LayerStep
+from corelm.kinds.component import ComponentConfig
+from corelm.kinds.feedforward import Activation, FeedForward, Router, Routing
+from corelm.kinds.parameters import Linear, ParameterInfo, declare
+
+
+@reference
+class Gated(FeedForward):
+    """Gate and value."""
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__(config, layer)
+        self.gate, self.up = Linear(layer.dim, 12), Linear(layer.dim, 12)
+        self.down = Linear(12, layer.dim, residual=True)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """Between the maps."""
+        return nn.functional.silu(self.gate(x)) * self.up(x)
+
+    def forward(self, x: Tensor, step: LayerStep) -> Tensor:
+        """Transform."""
+        return self.down(self.hidden(x))
+
+
+@plant("positionwise", "the mean over tokens is mixed in")
+class MixesTokens(Gated):
+    """A tenth of the mean."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return super().hidden(x + 0.1 * x.mean(1, keepdim=True))
+
+
+@plant("no_leaks", "a trace of the mean over tokens")
+class TinyLeak(Gated):
+    """1e-12 of the mean."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return super().hidden(x + 1e-12 * x.mean(1, keepdim=True))
+
+
+@plant("zero_gives_zero", "a constant is added")
+class StrayBias(Gated):
+    """No parameter, but a bias."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return super().hidden(x) + 0.01
+
+
+@plant("every_unit_lives", "one hidden unit is cut off")
+class DeadUnit(Gated):
+    """Multiplied by zero."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        keep = torch.ones(12, dtype=x.dtype)
+        keep[3] = 0
+        return super().hidden(x) * keep
+
+
+@reference
+class BestTwo(Router):
+    """Softmax, best two, normalised."""
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        normalise: bool = Field(True, description="Whether weights sum to one.")
+
+    def __init__(self, config: Any, dim: int, experts: int) -> None:
+        super().__init__(config, dim, experts)
+        self.weight = declare(self, "weight", (experts, dim), ParameterInfo("router", fan_in=dim))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Scores of all experts."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        return x.to(dtype) @ self.weight.to(dtype).T
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Of all experts."""
+        return self.logits(x).softmax(-1)
+
+    def choose(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights and experts."""
+        weights, experts = probabilities.topk(2, dim=-1)
+        return weights, experts
+
+    def forward(self, x: Tensor) -> Routing:
+        """Route."""
+        probabilities = self.probabilities(x)
+        weights, experts = self.choose(probabilities)
+        if self.config.normalise:
+            weights = weights / weights.sum(-1, keepdim=True)
+        return self.routing(experts, weights, probabilities, x)
+
+    def routing(self, experts: Tensor, weights: Tensor, probabilities: Tensor, x: Tensor) -> Routing:
+        """Put together, whatever fields a routing has."""
+        from dataclasses import fields
+
+        known = {"experts": experts, "weights": weights, "probabilities": probabilities, "logits": self.logits(x)}
+        return Routing(**{item.name: known[item.name] for item in fields(Routing)})
+
+
+@plant("choices_are_valid", "the best expert is taken twice")
+class SameExpertTwice(BestTwo):
+    """Doubled."""
+
+    def choose(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        weights, experts = super().choose(probabilities)
+        return weights, experts[:, :1].expand(-1, 2)
+
+
+@plant("probabilities_sum_to_one", "sigmoids that nobody divides")
+class LooseSigmoids(BestTwo):
+    """Not a distribution."""
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        return self.logits(x).sigmoid()
+
+
+@plant("tokens_are_independent", "the softmax is over tokens")
+class SoftmaxOverTokens(BestTwo):
+    """Wrong axis."""
+
+    def choose(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        weights, experts = (probabilities / probabilities.sum(0, keepdim=True)).topk(2, dim=-1)
+        return weights, experts
+
+
+@plant("weights_follow_probabilities", "weights in the wrong order")
+class WeightsReversed(BestTwo):
+    """Paired with the other expert."""
+
+    def choose(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        weights, experts = super().choose(probabilities)
+        return weights.flip(-1), experts
+
+
+@plant("scores_in_float32", "scores in the dtype of the tokens")
+class LowPrecisionScores(BestTwo):
+    """bfloat16."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        return (x @ self.weight.to(x.dtype).T).to(torch.promote_types(x.dtype, torch.float32))
+
+
+@reference
+class Mixture(FeedForward):
+    """Three experts, the best two per token."""
+
+    router_class: ClassVar[type[BestTwo]] = BestTwo
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__(config, layer)
+        self.router = self.router_class(self.router_class.Config(), layer.dim, 3)
+        self.experts = nn.ModuleList(Gated(ComponentConfig(), layer) for _ in range(3))
+
+    def route(self, x: Tensor) -> Routing:
+        """Choose."""
+        routing: Routing = self.router(x)
+        return routing
+
+    def balance(self, routing: Routing, step: LayerStep) -> Tensor:
+        """Mean squared load over real tokens."""
+        valid = step.step.new_valid()
+        probabilities = routing.probabilities if valid is None else routing.probabilities[valid.flatten()]
+        return probabilities.mean(0).square().sum()
+
+    def report(self, routing: Routing, step: LayerStep) -> None:
+        """Only while training."""
+        if self.training:
+            step.step.auxiliary.setdefault("balance", []).append(self.balance(routing, step))
+
+    def forward(self, x: Tensor, step: LayerStep) -> Tensor:
+        """A loop over choices."""
+        flat = x.flatten(0, 1)
+        routing = self.route(flat)
+        every = torch.stack([expert(x, step).flatten(0, 1) for expert in self.experts], 1)
+        picked = every.gather(1, self.pick(routing)[..., None].expand(-1, -1, x.shape[-1]))
+        self.report(routing, step)
+        return (picked * routing.weights[..., None].to(x.dtype)).sum(1).view_as(x)
+
+    def pick(self, routing: Routing) -> Tensor:
+        """Which experts' results are summed."""
+        return routing.experts
+
+
+@plant("auxiliary_in_training_only", "reported in evaluation as well")
+class AlwaysReports(Mixture):
+    """Whatever the mode."""
+
+    def report(self, routing: Routing, step: LayerStep) -> None:
+        step.step.auxiliary.setdefault("balance", []).append(self.balance(routing, step))
+
+
+@plant("padding_has_no_load", "padding counts as load")
+class BalancesPadding(Mixture):
+    """Over all tokens."""
+
+    def balance(self, routing: Routing, step: LayerStep) -> Tensor:
+        return routing.probabilities.mean(0).square().sum()
+
+
+@plant("identical_experts", "weights are not divided by their sum again")
+class NotRenormalised(Mixture):
+    """Promises to, and doesn't."""
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__(config, layer)
+        self.router.forward = self._loose  # type: ignore[method-assign]
+
+    def _loose(self, x: Tensor) -> Routing:
+        probabilities = self.router.probabilities(x)
+        weights, experts = self.router.choose(probabilities)
+        return self.router.routing(experts, weights, probabilities, x)
+
+
+@plant("mixture_is_the_weighted_sum", "experts are off by one")
+class ExpertOffByOne(Mixture):
+    """The neighbour answers."""
+
+    def pick(self, routing: Routing) -> Tensor:
+        return (routing.experts + 1) % 3
+
+
+@plant("router_learns", "gates are detached")
+class DetachedGates(Mixture):
+    """No gradient to the router."""
+
+    def route(self, x: Tensor) -> Routing:
+        with torch.no_grad():
+            routing: Routing = self.router(x)
+        return routing
+
+
+@reference
+class Swish(Activation):
+    """x · sigmoid(x)."""
+
+    formula = "silu"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply."""
+        return x * torch.sigmoid(x)
+
+
+@plant("formula_of_its_name", "the rough GELU under the name of SiLU")
+class QuickForSwish(Swish):
+    """1.702."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+@plant("zero_at_zero", "shifted")
+class Shifted(Swish):
+    """f(x) + 0.1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 0.1
+
+
+@plant("elementwise", "scaled by the largest element")
+class OverTheAxis(Swish):
+    """Depends on neighbours."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.softmax(x, -1)
+
+
+@plant("linear_in_the_value", "a sum in place of the product")
+class Sum(Swish):
+    """gate + up."""
+
+    def combine(self, gate: Tensor, up: Tensor) -> Tensor:
+        return self(gate) + up
+
+
+@plant("finite_far_out", "exp(x) / (1 + exp(x))")
+class Overflows(Swish):
+    """inf/inf."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.exp() / (1 + x.exp())
+
+
+@plant("derivative", "the gate is detached")
+class DetachedGate(Swish):
+    """Half the derivative."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x).detach()

@@ -1,0 +1,230 @@
+"""Position schemes that are wrong in one way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from corelm.conformance.planted import plant, reference
+from corelm.errors import UserError
+from corelm.kinds.component import ComponentConfig
+from corelm.kinds.parameters import ParameterInfo, declare
+from corelm.kinds.position import Position, PositionGeometry
+
+
+@reference
+class Rotary(Position):
+    """Turns feature j against feature j + d/2."""
+
+    hooks = frozenset({"rotation"})
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        theta: float = Field(10_000.0, gt=1, description="Base of the ladder.")
+
+    def ladder(self) -> Tensor:
+        """Angle per position and pair."""
+        size = self.geometry.head_dim
+        return self.config.theta ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
+
+    def count(self, positions: Tensor) -> Tensor:
+        """Positions as numbers."""
+        return positions.double()
+
+    def prepare(self, positions: Tensor) -> Any:
+        """Angles."""
+        return self.count(positions)[:, None, :, None] * self.ladder()
+
+    def turn(self, x: Tensor, angle: Tensor) -> Tensor:
+        """Rotate pairs."""
+        a, b = x.double().chunk(2, -1)
+        return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1).to(x.dtype)
+
+    def rotate(self, q: Tensor, k: Tensor, prepared: Any) -> tuple[Tensor, Tensor]:
+        """Queries and keys alike."""
+        return self.turn(q, prepared), self.turn(k, prepared)
+
+
+@reference
+class Distance(Position):
+    """Lowers scores by the distance times a slope per head."""
+
+    hooks = frozenset({"score"})
+
+    def __init__(self, config: Any, geometry: PositionGeometry) -> None:
+        super().__init__(config, geometry)
+        self.slopes = [2 ** (-8 * h / geometry.heads) for h in range(1, geometry.heads + 1)]
+
+    def apart(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Distances."""
+        return queries[:, None, :, None] - keys[:, None, None, :]
+
+    def scores(self, queries: Tensor, keys: Tensor) -> Tensor | None:
+        """Bias."""
+        return -torch.tensor(self.slopes, dtype=torch.float32)[:, None, None] * self.apart(queries, keys)
+
+
+@reference
+class Table(Position):
+    """Adds a learned vector."""
+
+    hooks = frozenset({"embedding"})
+
+    def __init__(self, config: Any, geometry: PositionGeometry) -> None:
+        super().__init__(config, geometry)
+        self.limit = geometry.context
+        self.table = declare(self, "table", (geometry.context, geometry.dim), ParameterInfo("embedding"))
+
+    def row(self, positions: Tensor) -> Tensor:
+        """Which row."""
+        if int(positions.max()) >= self.table.shape[0]:
+            raise UserError("beyond the table")
+        return positions
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Look up and add."""
+        return x + self.table[self.row(positions)].to(x.dtype)
+
+
+@plant("hooks_are_declared", "a hook is overridden but not named")
+class UnnamedHook(Rotary):
+    """Never called."""
+
+    hooks = frozenset()
+
+
+@plant("relative", "keys are turned the other way")
+class OppositeSigns(Rotary):
+    """Wrong way round."""
+
+    def rotate(self, q: Tensor, k: Tensor, prepared: Any) -> tuple[Tensor, Tensor]:
+        return self.turn(q, prepared), self.turn(k, -prepared)
+
+
+@plant("relative", "only queries are turned")
+class QueriesOnly(Rotary):
+    """Half a rotation."""
+
+    def rotate(self, q: Tensor, k: Tensor, prepared: Any) -> tuple[Tensor, Tensor]:
+        return self.turn(q, prepared), k
+
+
+@plant("isometry", "one half has the wrong sign")
+class WrongSign(Rotary):
+    """A reflection that isn't one."""
+
+    def turn(self, x: Tensor, angle: Tensor) -> Tensor:
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() - a * angle.sin()], -1).to(x.dtype)
+
+
+@plant("identity_at_zero", "positions count from one")
+class FromOne(Rotary):
+    """Off by one."""
+
+    def count(self, positions: Tensor) -> Tensor:
+        return positions.double() + 1
+
+
+@plant("composes", "a quadratic angle")
+class Quadratic(Rotary):
+    """No rotation group."""
+
+    def count(self, positions: Tensor) -> Tensor:
+        return positions.double() ** 2 / 100
+
+
+@plant("linear", "the turned vector is clamped")
+class ClampedTurn(Rotary):
+    """Not linear."""
+
+    def turn(self, x: Tensor, angle: Tensor) -> Tensor:
+        return super().turn(x, angle).clamp(-2, 2)
+
+
+@plant("no_memory", "frequencies shrink with the longest sequence seen (transformers#25681)")
+class RemembersTheLongest(Rotary):
+    """Dynamic scaling by history."""
+
+    longest = 64
+
+    def count(self, positions: Tensor) -> Tensor:
+        self.longest = max(self.longest, int(positions.max()) + 1)
+        return positions.double() * 64 / self.longest
+
+
+@plant("frequency_ladder", "the exponent is j/d rather than 2j/d")
+class HalfTheExponent(Rotary):
+    """A ladder that is too flat."""
+
+    def ladder(self) -> Tensor:
+        return super().ladder().sqrt()
+
+
+@plant("injective", "positions are half-precision integers, which collide above 256")
+class HalfPrecisionPositions(Rotary):
+    """bfloat16."""
+
+    def count(self, positions: Tensor) -> Tensor:
+        return positions.bfloat16().double()
+
+
+@plant("precise_far_away", "angles in the dtype of the activations")
+class LowPrecisionAngles(Rotary):
+    """transformers#29285."""
+
+    def turn(self, x: Tensor, angle: Tensor) -> Tensor:
+        return super().turn(x, angle.to(x.dtype).double())
+
+
+@plant("rows_have_their_own", "the first row's positions are used for all")
+class FirstRowForAll(Rotary):
+    """Broadcast."""
+
+    def count(self, positions: Tensor) -> Tensor:
+        return positions[:1].double().expand(positions.shape)
+
+
+@plant("bias_is_relative", "distances are counted from the first key's position")
+class NotToeplitz(Distance):
+    """Absolute."""
+
+    def apart(self, queries: Tensor, keys: Tensor) -> Tensor:
+        return super().apart(queries, keys) * (1 + 0.001 * queries[:, None, :, None])
+
+
+@plant("nearer_is_stronger", "the sign")
+class FartherIsStronger(Distance):
+    """The other way."""
+
+    def apart(self, queries: Tensor, keys: Tensor) -> Tensor:
+        return -super().apart(queries, keys)
+
+
+@plant("bias_of_one_query", "a single query is taken to be the last key's neighbour")
+class DecodesFromZero(Distance):
+    """Position by count."""
+
+    def apart(self, queries: Tensor, keys: Tensor) -> Tensor:
+        return super().apart(queries if queries.shape[1] > 1 else queries * 0, keys)
+
+
+@plant("slopes_as_declared", "slopes begin at one")
+class FromPowerZero(Distance):
+    """h from zero."""
+
+    def __init__(self, config: Any, geometry: PositionGeometry) -> None:
+        super().__init__(config, geometry)
+        self.slopes = [2 ** (-8 * h / geometry.heads) for h in range(geometry.heads)]
+
+
+@plant("limit_is_kept", "positions beyond the table wrap around")
+class Wraps(Table):
+    """Modulo."""
+
+    def row(self, positions: Tensor) -> Tensor:
+        return positions % self.table.shape[0]

@@ -1,0 +1,230 @@
+"""Properties of feed-forwards, dense and mixtures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from corelm.conformance.bench import Bench, Subject, close
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+from corelm.conformance.harness import layer_step
+from corelm.kinds.feedforward import Router
+from corelm.kinds.parameters import declared
+
+
+class FeedForwardBench(Bench):
+    """Feed-forwards see a step, of which they use little."""
+
+    kind = "feedforward"
+    module = True
+
+    def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
+        """Built with the layer's context."""
+        return (context,)
+
+    def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
+        """Enough tokens that every expert gets some."""
+        return {"x": draw.normal(2, 12, subject.context.dim)}
+
+    def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """Transform."""
+        return _run(subject.part, inputs["x"])
+
+
+def _run(part: Any, x: Tensor) -> Tensor:
+    y: Tensor = part(x, layer_step(x.shape[0], x.shape[1]))
+    return y
+
+
+def _experts(part: nn.Module) -> tuple[Router, nn.ModuleList] | None:
+    """Router and experts of a mixture, found by their types."""
+    routers = [m for m in part.modules() if isinstance(m, Router)]
+    lists = [m for m in part.children() if isinstance(m, nn.ModuleList)]
+    return (routers[0], lists[0]) if routers and lists else None
+
+
+def _mixture(part: PartUnderTest, draw: Draw, **pins: Any) -> tuple[Any, Router, nn.ModuleList, int]:
+    subject = part.bench.subject(part, draw, **pins)
+    found = _experts(subject.part)
+    if found is None:
+        raise NotApplicable("it is no mixture of experts")
+    return subject.part, *found, subject.context.dim
+
+
+@property_of(
+    "feedforward",
+    statement="Permuting or slicing tokens permutes or slices the output.",
+    catches="tokens that mix, a capacity that depends on order",
+)
+def positionwise(part: PartUnderTest, draw: Draw) -> None:
+    """Shuffle tokens."""
+    subject = part.bench.subject(part, draw)
+    x, order = draw.normal(2, 6, subject.context.dim, scale=draw.scale()), draw.permutation(6)
+    y = _run(subject.part, x)
+    close(_run(subject.part, x[:, order]), y[:, order], "permuted tokens")
+    close(_run(subject.part, x[1:, 2:5]), y[1:, 2:5], "sliced tokens")
+
+
+@property_of(
+    "feedforward",
+    statement="Output t depends on token t, and not in the least on any other.",
+    catches="a tiny leak between tokens",
+    tier="bit",
+    examples=10,
+)
+def no_leaks(part: PartUnderTest, draw: Draw) -> None:
+    """The Jacobian across tokens is exactly zero."""
+    subject = part.bench.subject(part, draw)
+    x = draw.normal(1, 4, subject.context.dim).requires_grad_()
+    y = _run(subject.part, x)
+    t = draw.integer("t", 0, 3)
+    (gradient,) = torch.autograd.grad((y[:, t] * draw.normal(subject.context.dim)).sum(), x)
+    influence = gradient.abs().sum((0, 2))
+    others = [s for s in range(4) if s != t]
+    assert (influence[others] == 0).all(), f"output {t} depends on tokens {influence.nonzero().flatten().tolist()}"
+    assert influence[t] > 0, f"output {t} doesn't depend on token {t}"
+
+
+@property_of(
+    "feedforward",
+    statement="Without biases zero gives zero.",
+    catches="a stray bias",
+    tier="bit",
+    examples=10,
+)
+def zero_gives_zero(part: PartUnderTest, draw: Draw) -> None:
+    """Feed nothing."""
+    subject = part.bench.subject(part, draw)
+    if any(info.role == "bias" for _, _, info in declared(subject.part)):
+        raise NotApplicable("it has biases")
+    if not _activations_vanish(subject.part):
+        raise NotApplicable("its activation is not zero at zero")
+    y = _run(subject.part, torch.zeros(1, 2, subject.context.dim, dtype=torch.float64))
+    assert torch.equal(y, torch.zeros_like(y)), "zero gives something"
+
+
+def _activations_vanish(part: nn.Module) -> bool:
+    from corelm.kinds.feedforward import Activation
+
+    zero = torch.zeros(1, dtype=torch.float64)
+    return all(bool((m(zero) == 0).all()) for m in part.modules() if isinstance(m, Activation))
+
+
+@property_of(
+    "feedforward",
+    statement="Every row of every weight receives a gradient within a few batches.",
+    catches="a dead gate, an expert or a unit that is cut off",
+    examples=6,
+)
+def every_unit_lives(part: PartUnderTest, draw: Draw) -> None:
+    """Look at rows rather than at whole tensors."""
+    subject = part.bench.subject(part, draw)
+    seen: dict[str, Tensor] = {}
+    for _ in range(8):
+        subject.part.zero_grad()
+        y = _run(subject.part, draw.normal(4, 12, subject.context.dim))
+        (y * torch.randn(y.shape, generator=draw.generator(), dtype=y.dtype)).sum().backward()
+        for name, parameter in subject.part.named_parameters():
+            if parameter.grad is not None and parameter.dim() == 2:
+                alive = parameter.grad.abs().sum(1) > 0
+                seen[name] = seen.get(name, torch.zeros_like(alive)) | alive
+    for name, alive in seen.items():
+        # Whole experts may stay without tokens under a lopsided router; single dead rows are never right.
+        assert not alive.any() or alive.all(), f"rows {(~alive).nonzero().flatten().tolist()} of {name} have no gradient"
+
+
+@property_of(
+    "feedforward",
+    statement="In evaluation no auxiliary loss is reported; in training each is a scalar with a gradient.",
+    catches="a loss that is reported twice, or for tokens that nobody trains on",
+    examples=10,
+)
+def auxiliary_in_training_only(part: PartUnderTest, draw: Draw) -> None:
+    """Look into the step."""
+    subject = part.bench.subject(part, draw)
+    x, step = draw.normal(2, 4, subject.context.dim), layer_step(2, 4)
+    subject.part(x, step)
+    assert not step.step.auxiliary, f"reported in evaluation: {sorted(step.step.auxiliary)}"
+    subject.part.train()
+    subject.part(x, step)
+    for name, losses in step.step.auxiliary.items():
+        assert all(loss.dim() == 0 and loss.isfinite() for loss in losses), f"{name} is not a finite scalar"
+        assert any(loss.requires_grad for loss in losses), f"{name} has no gradient"
+
+
+@property_of(
+    "feedforward",
+    statement="Padding has no part in auxiliary losses.",
+    catches="load balance over padding",
+    examples=10,
+)
+def padding_has_no_load(part: PartUnderTest, draw: Draw) -> None:
+    """Append padding and compare the losses."""
+    mixture, _, _, dim = _mixture(part, draw)
+    mixture.train()
+    x = draw.normal(2, 5, dim)
+    short, longer = layer_step(2, 5), layer_step(2, 7, valid=(torch.arange(7) < 5).expand(2, 7))
+    mixture(x, short)
+    mixture(torch.cat([x, draw.normal(2, 2, dim, scale=10.0)], 1), longer)
+    if not short.step.auxiliary:
+        raise NotApplicable("it reports no auxiliary loss under this config")
+    for name, losses in short.step.auxiliary.items():
+        close(longer.step.auxiliary[name], losses, f"{name} with and without padding", 1e-6)
+
+
+@property_of(
+    "feedforward",
+    statement="Identical experts with normalised weights compute what one of them does, whatever the router says.",
+    catches="weights that aren't normalised again after the choice",
+    examples=12,
+)
+def identical_experts(part: PartUnderTest, draw: Draw) -> None:
+    """Copy the first expert to all others."""
+    mixture, router, experts, dim = _mixture(part, draw, shared=None)
+    x = draw.normal(1, 5, dim)
+    routing = router(x[0])
+    if float((routing.weights.sum(-1) - 1).abs().max()) > 1e-6:
+        promised = getattr(router.config, "normalise", None) and getattr(router.config, "scale", 1.0) == 1.0
+        assert not promised, f"the router promises normalised weights, they sum to {routing.weights.sum(-1).tolist()}"
+        raise NotApplicable("its weights aren't normalised under this config")
+    for expert in list(experts)[1:]:
+        expert.load_state_dict(experts[0].state_dict())
+    close(_run(mixture, x), _run(experts[0], x), "the mixture and its only expert", 1e-6)
+
+
+@property_of(
+    "feedforward",
+    statement="The mixture is the weighted sum of what the chosen experts compute one by one.",
+    catches="weights paired with the wrong experts, an expert's index off by one, dropped tokens",
+    examples=15,
+)
+def mixture_is_the_weighted_sum(part: PartUnderTest, draw: Draw) -> None:
+    """Dense loop."""
+    mixture, router, experts, dim = _mixture(part, draw, shared=None)
+    x = draw.normal(1, 6, dim)
+    routing = router(x[0])
+    expected = torch.zeros_like(x[0])
+    for token in range(6):
+        for expert, weight in zip(routing.experts[token].tolist(), routing.weights[token], strict=True):
+            expected[token] += weight.to(x.dtype) * _run(experts[expert], x[:, token : token + 1])[0, 0]
+    close(_run(mixture, x)[0], expected, "the mixture and the loop over its experts", 1e-8)
+
+
+@property_of(
+    "feedforward",
+    statement="The router receives a gradient from the output.",
+    catches="detached gates",
+    examples=8,
+)
+def router_learns(part: PartUnderTest, draw: Draw) -> None:
+    """Weights must carry a gradient unless they are constant."""
+    mixture, router, experts, dim = _mixture(part, draw)
+    x = draw.normal(1, 6, dim)
+    weights = router(x[0]).weights
+    if float(weights.std()) < 1e-9 or len(experts) == 1:
+        raise NotApplicable("its weights are constant under this config")
+    _run(mixture, x).square().sum().backward()
+    grads = [p.grad for p in router.parameters()]
+    assert any(g is not None and g.abs().sum() > 0 for g in grads), "no gradient reaches the router"

@@ -1,0 +1,376 @@
+"""The laws that all kinds share."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import torch
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as write_tensors
+from torch import Tensor, nn
+
+from corelm.conformance.bench import Bench, Subject, close, gap, leaves, load_kind, same_bits
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+from corelm.kinds.component import ComponentConfig, Spec
+from corelm.kinds.parameters import declared
+from corelm.registration import active
+
+HASHED_KINDS = frozenset({"tokenizer", "cleaner", "packer", "optimizer", "template"})
+"""Kinds in which sets and dicts are at work, so that a hash seed could show."""
+
+
+def _not_module(part: PartUnderTest) -> str | None:
+    return None if part.bench.module else f"parts of kind {part.kind} hold no tensors"
+
+
+def _not_called(part: PartUnderTest) -> str | None:
+    own = type(part.bench).call is not Bench.call
+    return None if own else f"parts of kind {part.kind} are exercised by their own properties"
+
+
+def _excuse_module_call(part: PartUnderTest) -> str | None:
+    return _not_module(part) or _not_called(part)
+
+
+@property_of(
+    "*",
+    statement="The part can be imported, is of its kind, and leaves nothing of the kind's contract unwritten.",
+    catches="a wrong import string, a missing dependency, a class of another kind, a forgotten method",
+    tier="io",
+    examples=1,
+    first=True,
+)
+def loads(part: PartUnderTest, draw: Draw) -> None:
+    """Load the class and look at it."""
+    kind = active().kinds[part.kind]
+    base = kind.load()
+    assert issubclass(part.cls, base), f"{part.cls.__qualname__} is no subclass of {base.__qualname__}"
+    missing = sorted(name for name in dir(base) if getattr(getattr(part.cls, name, None), "__isabstractmethod__", False))
+    assert not missing, f"{part.cls.__qualname__} leaves unwritten: {', '.join(missing)}"
+    assert issubclass(part.cls.Config, ComponentConfig), "Config must derive from ComponentConfig (strict, no extra keys)"
+    assert isinstance(part.cls.revision, int), "revision is a whole number"
+
+
+@property_of(
+    "*",
+    statement="Every config that the schema and the part's own check take can be built.",
+    catches="a division by zero, a silent rounding, a combination of options that check() forgets",
+    tier="io",
+    examples=15,
+    first=True,
+)
+def constructs(part: PartUnderTest, draw: Draw) -> None:
+    """Draw and build."""
+    part.bench.subject(part, draw)
+
+
+@property_of(
+    "*",
+    statement="Different inputs can give different outputs.",
+    catches="a stub; everything else passes for a part that returns a constant",
+    examples=1,
+    excuse=_not_called,
+    first=True,
+)
+def not_a_stub(part: PartUnderTest, draw: Draw) -> None:
+    """Try several pairs of inputs."""
+    if not part.bench.varies:
+        raise NotApplicable(f"parts of kind {part.kind} may well ignore their input")
+    for _ in range(8):
+        subject = part.bench.subject(part, draw)
+        first, second = (
+            part.bench.call(subject, part.bench.inputs(subject, draw)) for _ in range(2)
+        )
+        if gap(first, second) > 1e-6:
+            return
+    raise AssertionError("eight pairs of different inputs gave the same output")
+
+
+@property_of(
+    "*",
+    statement="The part's kind says what its parts must satisfy.",
+    catches="a new kind whose base class names no module with properties in its attribute `conformance`",
+    tier="io",
+    examples=1,
+)
+def kind_has_properties(part: PartUnderTest, draw: Draw) -> None:
+    """Look the module up."""
+    assert load_kind(part.kind), f"no properties are stated for the kind {part.kind!r}"
+
+
+@property_of(
+    "*",
+    statement="The summary in the registry is the first line of the class's docstring.",
+    catches="a listing that says something else than the code",
+    tier="io",
+    examples=1,
+)
+def summary_is_docstring(part: PartUnderTest, draw: Draw) -> None:
+    """Compare the two."""
+    written = (inspect.getdoc(part.cls) or "").partition("\n")[0].rstrip(".")
+    assert part.cls.__doc__ and written, f"{part.cls.__qualname__} has no docstring"
+    if part.record is not None:
+        registered = part.record.summary.rstrip(".")
+        assert registered == written, f"registered as {registered!r}, but the docstring begins {written!r}"
+
+
+@property_of(
+    "*",
+    statement="A config survives the way to JSON and back, and every field is described.",
+    catches="a type that JSON can't say, a default that is changed on the way, an undocumented option",
+    tier="bit",
+    examples=10,
+)
+def config_round_trips(part: PartUnderTest, draw: Draw) -> None:
+    """Dump, read, compare."""
+    config = part.bench.subject(part, draw).config
+    text = json.dumps(config.model_dump(mode="json", by_alias=True), allow_nan=False)
+    again = part.cls.Config.model_validate(json.loads(text))
+    assert again == config, f"came back as {again!r}, was {config!r}"
+    for name, info in part.cls.Config.model_fields.items():
+        assert info.description, f"the option {name!r} has no description"
+    if part.record is not None:
+        assert Spec.read(part.kind, Spec(part.record, config).dump() | {"use": part.record.qualified}).config == config
+
+
+@property_of(
+    "*",
+    statement="Capabilities are declared as sets of words, needs as kind:capability.",
+    catches="a capability that nobody can compare",
+    tier="io",
+    examples=5,
+)
+def capabilities_are_words(part: PartUnderTest, draw: Draw) -> None:
+    """Look at offers and needs."""
+    config = part.bench.subject(part, draw).config
+    offers, needs = part.cls.offers(config), part.cls.needs(config)
+    assert isinstance(offers, frozenset), f"offers() gave a {type(offers).__name__}, not a frozenset"
+    assert isinstance(needs, frozenset), f"needs() gave a {type(needs).__name__}, not a frozenset"
+    assert all(":" not in word for word in offers), f"offers() gave {sorted(offers)}: plain words, without a kind"
+    for need in needs:
+        assert need.partition(":")[0] in active().kinds, f"needs() gave {need!r}, which names no kind"
+
+
+@property_of(
+    "*",
+    statement="The same config, parameters and inputs give the same bits, in a freshly built part too.",
+    catches="dropout in evaluation, an unseeded draw, memory of earlier calls",
+    tier="bit",
+    examples=10,
+    excuse=_not_called,
+)
+def deterministic(part: PartUnderTest, draw: Draw) -> None:
+    """Call twice, build again, call again."""
+    subject = part.bench.subject(part, draw)
+    inputs = part.bench.inputs(subject, draw)
+    first = _keep(part.bench.call(subject, inputs))
+    second = _keep(part.bench.call(subject, inputs))
+    assert same_bits(first, second), "two calls with the same inputs gave different results"
+    subject.part = subject.rebuild()
+    assert same_bits(first, part.bench.call(subject, inputs)), "a part built again gave different results"
+
+
+@property_of(
+    "*",
+    statement="Inputs are as they were after a call, and so are the global random states.",
+    catches="scaling in place, a seed set inside a part",
+    tier="bit",
+    examples=10,
+    excuse=_not_called,
+)
+def pure(part: PartUnderTest, draw: Draw) -> None:
+    """Compare the inputs before and after; the framework watches the random states."""
+    subject = part.bench.subject(part, draw)
+    inputs = part.bench.inputs(subject, draw)
+    before = _keep(inputs)
+    part.bench.call(subject, inputs)
+    assert same_bits(before, inputs), "an input was changed by the call"
+
+
+def _keep(value: Any) -> list[Any]:
+    return [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves(value)]
+
+
+@property_of(
+    "*",
+    statement="A fresh process gives the same results, whatever its hash seed.",
+    catches="an order taken from a set, a choice by hash()",
+    tier="bit",
+    examples=1,
+    excuse=lambda part: (
+        _not_called(part)
+        or (None if part.kind in HASHED_KINDS else f"no sets are at work in parts of kind {part.kind}")
+        or (None if part.record else "it isn't registered, so that another process can't find it")
+    ),
+)
+def same_in_a_fresh_process(part: PartUnderTest, draw: Draw) -> None:
+    """Run the same draws under two hash seeds."""
+    assert part.record is not None
+    digests = []
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "corelm.conformance.fresh", part.kind, part.record.qualified]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, f"the fresh process failed: {ran.stderr.strip()[-400:]}"
+        digests.append(ran.stdout.strip())
+    assert digests[0] == digests[1], "two processes with different hash seeds gave different results"
+
+
+@property_of(
+    "*",
+    statement="Built on the meta device, the part has the same tensors by name and shape, and allocates nothing.",
+    catches="a table computed eagerly, a parameter whose shape depends on data",
+    tier="bit",
+    examples=8,
+    excuse=_not_module,
+)
+def meta_construction(part: PartUnderTest, draw: Draw) -> None:
+    """Build on meta and compare."""
+    subject = part.bench.subject(part, draw)
+    with torch.device("meta"):
+        ghost: nn.Module = part.cls(subject.config, *subject.arguments)
+    real = {name: tuple(p.shape) for name, p in subject.part.named_parameters()}
+    assert {name: tuple(p.shape) for name, p in ghost.named_parameters()} == real
+    solid = [name for name, p in ghost.named_parameters() if p.device.type != "meta"]
+    assert not solid, f"allocated under torch.device('meta'): {', '.join(solid)}"
+
+
+@property_of(
+    "*",
+    statement="Every parameter has a declared role; constants have a fixed value, maps their number of inputs.",
+    catches="nn.Linear or nn.Parameter instead of Linear and declare",
+    tier="io",
+    examples=8,
+    excuse=_not_module,
+)
+def roles_are_declared(part: PartUnderTest, draw: Draw) -> None:
+    """Go through the declarations."""
+    subject = part.bench.subject(part, draw)
+    for name, parameter, info in declared(subject.part):
+        assert info.stacked < max(1, parameter.dim()), f"{name} {tuple(parameter.shape)}: stacked={info.stacked}"
+        if info.role in ("matrix", "router", "head") and info.constant is None and parameter.dim() >= 2:
+            assert info.fan_in > 0, f"{name} of role {info.role} doesn't say how many inputs it sums"
+            assert info.fan_in in parameter.shape, f"{name} {tuple(parameter.shape)} says fan_in={info.fan_in}"
+
+
+@property_of(
+    "*",
+    statement="Saved as safetensors and loaded into a fresh part, it gives the same bits.",
+    catches="state outside of state_dict, a buffer that isn't saved, a down-cast",
+    tier="bit",
+    examples=8,
+    excuse=_excuse_module_call,
+)
+def saves_and_loads(part: PartUnderTest, draw: Draw) -> None:
+    """Round trip through bytes."""
+    subject = part.bench.subject(part, draw)
+    inputs = part.bench.inputs(subject, draw)
+    before = _keep(part.bench.call(subject, inputs))
+    saved = write_tensors({k: v.contiguous().clone() for k, v in subject.part.state_dict().items()})
+    fresh: nn.Module = part.cls(subject.config, *subject.arguments)
+    fresh.to(next((p.dtype for p in subject.part.parameters()), torch.float64)).eval()
+    fresh.load_state_dict(read_tensors(saved))
+    subject.part = fresh
+    assert same_bits(before, part.bench.call(subject, inputs)), "the loaded part gives other results"
+
+
+@property_of(
+    "*",
+    statement="Every trainable parameter receives a gradient, and all gradients are finite.",
+    catches="a detached statistic, a dead parameter, an option that is never used",
+    examples=4,
+    excuse=_excuse_module_call,
+)
+def gradients_reach_every_parameter(part: PartUnderTest, draw: Draw) -> None:
+    """Collect gradients over several draws of inputs."""
+    subject: Subject = part.bench.subject(part, draw)
+    silent = {name for name, p in subject.part.named_parameters() if p.requires_grad}
+    for _ in range(6):
+        subject.part.zero_grad()
+        outputs = part.bench.call(subject, part.bench.inputs(subject, draw))
+        total = sum(
+            (leaf * torch.randn(leaf.shape, generator=draw.generator(), dtype=leaf.dtype)).sum()
+            for leaf in leaves(outputs)
+            if isinstance(leaf, Tensor) and leaf.requires_grad
+        )
+        if isinstance(total, Tensor):
+            total.backward()
+        for name, parameter in subject.part.named_parameters():
+            if parameter.grad is not None:
+                assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
+                if parameter.grad.abs().sum() > 0:
+                    silent.discard(name)
+    assert not silent, f"no gradient in six draws: {', '.join(sorted(silent))}"
+
+
+@property_of(
+    "*",
+    statement="The output has the dtype of the activations that went in.",
+    catches="a float64 leak, a missing cast back",
+    tier="bit",
+    examples=8,
+    excuse=lambda part: _excuse_module_call(part) or _no_activations(part),
+)
+def dtype_is_kept(part: PartUnderTest, draw: Draw) -> None:
+    """Run in each dtype."""
+    dtype = draw.choice("dtype", [torch.float32, torch.bfloat16, torch.float64])
+    subject = part.bench.subject(part, draw, dtype=dtype)
+    inputs = part.bench.inputs(subject, draw)
+    inputs = {k: v.to(dtype) if _floating(v) else v for k, v in inputs.items()}
+    for leaf in leaves(part.bench.call(subject, inputs)):
+        if _floating(leaf):
+            assert leaf.dtype == dtype, f"{dtype} went in, {leaf.dtype} came out"
+
+
+@property_of(
+    "*",
+    statement="Inputs that are not contiguous in memory give the same bits.",
+    catches="view() on a transposed tensor",
+    tier="bit",
+    examples=8,
+    excuse=lambda part: _excuse_module_call(part) or _no_activations(part),
+)
+def strides_do_not_matter(part: PartUnderTest, draw: Draw) -> None:
+    """Interleave the inputs with garbage."""
+    subject = part.bench.subject(part, draw)
+    inputs = part.bench.inputs(subject, draw)
+    spread = {k: _spread(v) if _floating(v) else v for k, v in inputs.items()}
+    close(part.bench.call(subject, inputs), part.bench.call(subject, spread), "contiguous and strided input", 1e-12)
+
+
+def _floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _spread(x: Tensor) -> Tensor:
+    wide = torch.stack([x, torch.full_like(x, 7.0)], dim=-1)
+    turned = wide.transpose(0, 1).contiguous().transpose(0, 1) if x.dim() > 1 else wide
+    return turned[..., 0]
+
+
+def _no_activations(part: PartUnderTest) -> str | None:
+    return None if getattr(part.bench, "activations", True) else f"parts of kind {part.kind} take no activations"
+
+
+@property_of(
+    "*",
+    statement="One row of one token works and gives what it gives among others.",
+    catches="squeeze() of an axis of size one, statistics over the batch",
+    examples=8,
+    excuse=lambda part: _excuse_module_call(part) or _no_activations(part),
+)
+def smallest_input(part: PartUnderTest, draw: Draw) -> None:
+    """Cut the first row and token out."""
+    subject = part.bench.subject(part, draw)
+    inputs = part.bench.inputs(subject, draw)
+    cut = {k: v[:1, :1] if isinstance(v, Tensor) and v.dim() >= 2 else v for k, v in inputs.items()}
+    whole = [leaf[:1, :1] for leaf in leaves(part.bench.call(subject, inputs)) if _floating(leaf) and leaf.dim() >= 2]
+    alone = [leaf for leaf in leaves(part.bench.call(subject, cut)) if _floating(leaf) and leaf.dim() >= 2]
+    close(whole, alone, "the first token alone and among others")
+
+

@@ -1,0 +1,93 @@
+"""The generation loop: logits, filters, one draw per row, through the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from corelm.errors import UserError
+from corelm.kinds.component import Spec
+from corelm.kinds.sampler import Sampler
+
+if TYPE_CHECKING:
+    from corelm.model.language_model import LanguageModel
+
+
+def steps(
+    model: LanguageModel,
+    ids: Int[Tensor, "batch time"],
+    valid: Bool[Tensor, "batch time"] | None,
+    max_new_tokens: int,
+    samplers: Sequence[Sampler],
+    seeds: Sequence[int] | None,
+    stop: Sequence[int],
+) -> Iterator[Int[Tensor, " batch"]]:
+    """Yield the new tokens column by column; ends when every row has stopped.
+
+    Rows that have stopped repeat their stop token. Padding must be on the left.
+
+    Raises:
+        UserError: the result would not fit the positions that the model can represent.
+    """
+    _check(model, ids, valid, max_new_tokens)
+    ids = ids.to(model.device)
+    valid = None if valid is None or bool(valid.all()) else valid.to(model.device)
+    generators = [torch.Generator().manual_seed(seed) for seed in (seeds or range(len(ids)))]
+    state = model.new_state(len(ids))
+    seen = _without_padding(ids, valid)
+    stops = torch.tensor(list(stop), dtype=torch.long, device=model.device)
+    ended: Tensor | None = None
+    last = ids.new_zeros(len(ids))
+    new = ids
+    for _ in range(max_new_tokens):
+        hidden = model.hidden(new, valid=valid, state=state)
+        logits = model.head(hidden[:, -1]).float()
+        for sampler in samplers:
+            logits = sampler(logits, seen)
+        chosen = draw(logits, generators) if samplers else logits.argmax(-1)
+        if ended is not None:
+            chosen = torch.where(ended, last, chosen)
+        yield chosen
+        ended, last = torch.isin(chosen, stops), chosen
+        if bool(ended.all()):
+            return
+        new, valid = chosen[:, None], None
+        seen = torch.cat([seen, new], dim=1)
+
+
+def draw(logits: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]) -> Int[Tensor, " batch"]:
+    """One token per row from ``softmax(logits)``, with the row's own generator, by inverting the distribution."""
+    sums = torch.softmax(logits.double(), dim=-1).cumsum(-1)
+    uniform = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in generators]).to(sums.device)
+    chosen = (sums <= uniform[:, None] * sums[:, -1:]).sum(-1)
+    return chosen.clamp(max=logits.shape[-1] - 1)
+
+
+def as_samplers(given: Any) -> list[Sampler]:
+    """Samplers from built parts, specs, names or maps; None is an empty list."""
+    listed = [] if given is None else given if isinstance(given, list | tuple) else [given]
+    return [item if isinstance(item, Sampler) else Spec.read("sampler", item).build() for item in listed]
+
+
+def _without_padding(ids: Tensor, valid: Tensor | None) -> Tensor:
+    """The tokens so far as filters see them: padding repeats the row's last token, which is there anyway."""
+    return ids if valid is None else torch.where(valid, ids, ids[:, -1:])
+
+
+def _check(model: LanguageModel, ids: Tensor, valid: Tensor | None, max_new_tokens: int) -> None:
+    if ids.shape[1] == 0:
+        raise UserError("there is nothing to continue", remedy="Give at least one token.", code="prompt-empty")
+    if valid is not None and not bool(valid[:, -1].all()):
+        raise UserError("prompts must be padded on the left", code="padding-right")
+    longest = ids.shape[1] if valid is None else int(valid.sum(1).max())
+    limit = model.position_limit
+    if limit is not None and longest + max_new_tokens - 1 > limit:
+        raise UserError(
+            f"{longest} tokens and {max_new_tokens} new ones go beyond the {limit} positions of this model",
+            remedy=f"Ask for at most {max(limit - longest + 1, 0)} new tokens, or shorten the prompt.",
+            code="beyond-positions",
+        )

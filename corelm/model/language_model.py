@@ -1,0 +1,273 @@
+"""The assembled language model: a stack, a head, and the tokenizer that its ids belong to."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from corelm.errors import UserError
+from corelm.kinds.component import Spec
+from corelm.kinds.head import Head
+from corelm.kinds.language_model import LanguageModel as LanguageModelProtocol
+from corelm.kinds.language_model import Likelihood, Request
+from corelm.kinds.logprobs import last_real, token_logprobs
+from corelm.kinds.records import Message
+from corelm.kinds.sampler import Sampler
+from corelm.kinds.template import Template
+from corelm.kinds.tokenizer import Tokenizer
+from corelm.model import generation, scoring
+from corelm.model.config import ModelConfig
+from corelm.model.initialising import initialise
+from corelm.model.stack import Stack
+from corelm.model.state import State, Storage
+
+
+class LanguageModel(Stack):
+    """See the protocol ``corelm.kinds.language_model.LanguageModel`` for what each method promises.
+
+    Attributes:
+        transforms: plain-data records of what was replaced after assembly, in order.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__(config, vocab_size)
+        self.head: Head = config.head.build(self.facts, self.embedding)
+        self.transforms: list[dict[str, Any]] = []
+        self._tokenizer: Tokenizer | None = None
+        self._template: Template | None = None
+
+    def attach(self, tokenizer: Tokenizer | None, template: Template | None = None) -> None:
+        """Give the model the tokenizer that its ids belong to, and the template that it was tuned with."""
+        if tokenizer is not None and tokenizer.vocab_size > self.vocab_size:
+            raise UserError(
+                f"the tokenizer has {tokenizer.vocab_size} ids, the model {self.vocab_size}",
+                remedy="Leave model.vocab_size out, or raise it.",
+                code="vocabulary-larger-than-model",
+            )
+        self._tokenizer, self._template = tokenizer, template
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer."""
+        if self._tokenizer is None:
+            raise UserError(
+                "this model came without a tokenizer", remedy="Work with ids, or attach one.", code="no-tokenizer"
+            )
+        return self._tokenizer
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether there is a tokenizer."""
+        return self._tokenizer is not None
+
+    @property
+    def template(self) -> Template | None:
+        """The template of the conversations that the model was tuned on."""
+        return self._template
+
+    @property
+    def context(self) -> int:
+        """Longest sequence that the recipe asks for."""
+        return self.facts.context
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding."""
+        return self.facts.vocab_size
+
+    @property
+    def dim(self) -> int:
+        """Width of the residual stream."""
+        return self.facts.dim
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return self.facts.depth
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """The resolved model section, as plain data."""
+        return self.config.model_dump(mode="json")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.embedding.table.device
+
+    @property
+    def module(self) -> nn.Module:
+        """The model itself."""
+        return self
+
+    def hidden(
+        self,
+        ids: Int[Tensor, "batch time"],
+        *,
+        valid: Bool[Tensor, "batch time"] | None = None,
+        documents: Int[Tensor, "batch time"] | None = None,
+        state: Any = None,
+        auxiliary: dict[str, list[Tensor]] | None = None,
+    ) -> Float[Tensor, "batch time dim"]:
+        """Final hidden states."""
+        return cast(Tensor, self(ids, valid=valid, documents=documents, state=state, auxiliary=auxiliary))
+
+    @torch.no_grad()
+    def logits(
+        self,
+        ids: Int[Tensor, "batch time"],
+        attention_mask: Int[Tensor, "batch time"] | Bool[Tensor, "batch time"] | None = None,
+        cached: bool = False,
+    ) -> Float[Tensor, "batch time vocab"]:
+        """Logits of every position."""
+        valid = None if attention_mask is None else attention_mask.to(self.device).bool()
+        ids = ids.to(self.device)
+        with evaluating(self):
+            if not cached:
+                return cast(Tensor, self.head(self.hidden(ids, valid=valid)))
+            state = self.new_state(len(ids), ids.shape[1])
+            columns = [
+                self.hidden(ids[:, [t]], valid=None if valid is None else valid[:, [t]], state=state)
+                for t in range(ids.shape[1])
+            ]
+            return cast(Tensor, self.head(torch.cat(columns, dim=1)))
+
+    def logprobs(
+        self,
+        ids: Int[Tensor, "batch time"],
+        targets: Int[Tensor, "batch time"],
+        *,
+        valid: Bool[Tensor, "batch time"] | None = None,
+        documents: Int[Tensor, "batch time"] | None = None,
+    ) -> Float[Tensor, "batch time"]:
+        """``token_logprobs`` of the hidden states."""
+        return token_logprobs(self.hidden(ids, valid=valid, documents=documents), self.head, targets)
+
+    def scores(
+        self, ids: Int[Tensor, "batch time"], valid: Bool[Tensor, "batch time"] | None = None
+    ) -> Float[Tensor, "batch outputs"]:
+        """The head's outputs at each row's last real token."""
+        rows = torch.arange(len(ids), device=ids.device)
+        return cast(Tensor, self.head(self.hidden(ids, valid=valid)[rows, last_real(valid, ids)]))
+
+    def new_state(self, batch: int, capacity: int | None = None, storage: Storage = "growing") -> State:
+        """An empty state for this many rows."""
+        return State(self.slot_specs, batch, capacity, storage)
+
+    def generate_ids(
+        self,
+        ids: Int[Tensor, "batch time"],
+        *,
+        valid: Bool[Tensor, "batch time"] | None = None,
+        max_new_tokens: int,
+        samplers: Sequence[Sampler] = (),
+        seeds: Sequence[int] | None = None,
+        stop: Sequence[int] = (),
+    ) -> Int[Tensor, "batch new"]:
+        """Continue every row."""
+        with evaluating(self):
+            made = generation.steps(self, ids, valid, max_new_tokens, samplers, seeds, stop)
+            columns = list(made)
+        return torch.stack(columns, dim=1) if columns else ids.new_empty(len(ids), 0)
+
+    def generate(
+        self,
+        prompt: str,
+        max_new_tokens: int = 64,
+        sampler: Any = None,
+        *,
+        seed: int = 0,
+        stream: bool = False,
+    ) -> Any:
+        """Continue a text; stops at the end-of-text token."""
+        if not isinstance(prompt, str):
+            raise TypeError(f"prompt must be a string, not {type(prompt).__name__}")
+        ids = self.tokenizer.encode(prompt) or [self.tokenizer.end_of_text]
+        pieces = self._pieces(ids, max_new_tokens, sampler, seed, (self.tokenizer.end_of_text,))
+        return pieces if stream else "".join(pieces)
+
+    def answer(
+        self, messages: Sequence[Message], max_new_tokens: int = 64, sampler: Any = None, *, seed: int = 0
+    ) -> str:
+        """Answer a conversation."""
+        if self.template is None:
+            raise UserError(
+                "this model was not tuned on conversations", remedy="Use generate with a prompt.", code="no-template"
+            )
+        ids = self.template.prompt(messages, self.tokenizer)
+        stop = self.template.stop(self.tokenizer)
+        return "".join(self._pieces(ids, max_new_tokens, sampler, seed, stop)).strip()
+
+    def _pieces(
+        self, ids: Sequence[int], max_new_tokens: int, sampler: Any, seed: int, stop: Sequence[int]
+    ) -> Iterator[str]:
+        samplers = generation.as_samplers(sampler)
+        prompt = torch.tensor([list(ids)], device=self.device)
+
+        def tokens() -> Iterator[int]:
+            with evaluating(self):
+                for column in generation.steps(self, prompt, None, max_new_tokens, samplers, [seed], stop):
+                    if int(column[0]) in stop:
+                        return
+                    yield int(column[0])
+
+        return self.tokenizer.stream(tokens())
+
+    def tokenize(self, text: str) -> list[int]:
+        """Text to ids."""
+        return self.tokenizer.encode(text)
+
+    def loglikelihood(self, requests: Sequence[Request]) -> list[Likelihood]:
+        """Log-probability of each continuation after its context."""
+        with evaluating(self):
+            return scoring.loglikelihood(self, requests)
+
+    def rolling_loglikelihood(self, texts: Sequence[str]) -> list[Likelihood]:
+        """Log-probability of each whole text."""
+        with evaluating(self):
+            return scoring.rolling(self, texts)
+
+    def generate_until(self, prompts: Sequence[str], stops: Sequence[str], *, max_new_tokens: int) -> list[str]:
+        """Greedy continuation of each prompt, up to the first stop string."""
+        with evaluating(self):
+            return [scoring.until(self, prompt, stops, max_new_tokens) for prompt in prompts]
+
+    def record_transform(self, record: dict[str, Any]) -> None:
+        """Remember that modules were replaced."""
+        self.transforms.append(record)
+
+    def with_head(self, head: Spec[Head], seed: int = 0) -> LanguageModelProtocol:
+        """A model that shares this one's body and has a freshly drawn head."""
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        other.config = self.config.model_copy(update={"head": head})
+        with torch.device(self.device):
+            other.head = head.build(self.facts, self.embedding)
+        other.head.to(self.embedding.table.dtype)
+        initialise(other, seed, only="head.")
+        other.head.train(self.training)
+        return other
+
+
+class evaluating:  # noqa: N801
+    """Evaluation mode and no gradients for the length of a ``with`` block; every module's mode is as before after."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.modes: list[tuple[nn.Module, bool]] = []
+        self.no_grad = torch.no_grad()
+
+    def __enter__(self) -> None:
+        self.modes = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
+        self.no_grad.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.no_grad.__exit__(*error)
+        for module, mode in self.modes:
+            module.training = mode

@@ -1,0 +1,196 @@
+"""Model folders: self-describing, verified when they are read.
+
+``model.json`` (the resolved model section, what was replaced in it, the digest of the tensors), ``model.safetensors``
+(canonical names, tied tensors once), ``tokenizer/`` and ``template.json`` where there are such.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from corelm import registration
+from corelm.errors import UserError
+from corelm.files import publish, read_json, sha256, sync, write_json, writing
+from corelm.kinds.component import Spec
+from corelm.kinds.interchange import Imported
+from corelm.kinds.template import Template
+from corelm.kinds.tokenizer import Tokenizer
+from corelm.model import transforms
+from corelm.model.assemble import assemble
+from corelm.model.config import ModelConfig
+from corelm.model.language_model import LanguageModel
+
+FORMAT = 1
+
+
+def save(
+    model: LanguageModel, folder: Path, *, template: Template | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Write a model's folder; one that is there already keeps its other files.
+
+    Args:
+        model: with its tokenizer and template, where it has them.
+        folder: where to; made when missing, and then whole or not there.
+        template: instead of the model's own.
+        dtype: of floating-point parameters in the file; None: as they are.
+    """
+    if folder.exists():
+        _write(model, folder, template or model.template, dtype)
+        return
+    made = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(made, ignore_errors=True)
+    with writing(folder):
+        made.mkdir(parents=True)
+    try:
+        _write(model, made, template or model.template, dtype)
+        publish(made, folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _write(model: LanguageModel, folder: Path, template: Template | None, dtype: torch.dtype | None) -> None:
+    path = folder / "model.safetensors"
+    with writing(path):
+        save_file(tensors_of(model, dtype), path, metadata={"format": "pt"})
+        sync(path)
+    if model.has_tokenizer:
+        (folder / "tokenizer").mkdir(exist_ok=True)
+        save_tokenizer(model.tokenizer, folder / "tokenizer")
+    if template is not None:
+        write_json(folder / "template.json", spec_of("template", template).dump())
+    facts = {
+        "format": FORMAT,
+        "model": model.config.model_dump(mode="json"),
+        "vocab_size": model.vocab_size,
+        "transforms": model.transforms,
+        "sha256": sha256(path),
+    }
+    write_json(folder / "model.json", facts)
+
+
+def tensors_of(model: LanguageModel, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """Everything that is saved, by canonical name; tied tensors once."""
+    seen: set[tuple[int, int]] = set()
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        place = (tensor.data_ptr(), tensor.numel())
+        if tensor.numel() and place in seen:
+            continue
+        seen.add(place)
+        cast = dtype is not None and tensor.is_floating_point()
+        tensors[name] = (tensor.to(dtype) if cast else tensor).detach().cpu().contiguous()
+    return tensors
+
+
+def load(folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> LanguageModel:
+    """Read a model's folder, in evaluation mode.
+
+    Raises:
+        UserError: no model there, a part that isn't installed, or tensors that were truncated or altered.
+    """
+    folder = Path(folder)
+    if not (folder / "model.json").is_file():
+        raise UserError(
+            f"{folder} is no model folder (it has no model.json)",
+            remedy="Other formats are read by `corelm import FORMAT SOURCE --out FOLDER`.",
+            code="no-model-folder",
+        )
+    facts = read_json(folder / "model.json")
+    if facts.get("format") != FORMAT:
+        raise UserError(f"{folder}: format {facts.get('format')!r} is not known", remedy="Update corelm.")
+    path = folder / "model.safetensors"
+    if not path.is_file() or sha256(path) != facts["sha256"]:
+        raise damaged(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise damaged(path) from error
+    model = assemble(ModelConfig.model_validate(facts["model"]), facts["vocab_size"])
+    for record in facts["transforms"]:
+        transforms.reapply(model, record)
+        model.record_transform(record)
+    fill(model, tensors, str(path))
+    tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
+    template = folder / "template.json"
+    model.attach(tokenizer, Spec.read("template", read_json(template)).build() if template.exists() else None)
+    return model.to(device=device, dtype=dtype).eval()
+
+
+def fill(model: LanguageModel, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Put tensors into a model, in the dtype that they have.
+
+    Raises:
+        UserError: names or shapes don't fit.
+    """
+    expected = tensors_of(model)
+    wrong = sorted(set(expected) ^ set(tensors)) or [
+        name for name in expected if expected[name].shape != tensors[name].shape
+    ]
+    if wrong:
+        raise UserError(f"{source} does not fit the model: {', '.join(wrong[:5])}", code="tensors-do-not-fit")
+    model.load_state_dict(dict(tensors), strict=False, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+
+
+def from_imported(imported: Imported) -> LanguageModel:
+    """The model that an interchange part has read."""
+    config = ModelConfig.model_validate(imported.model)
+    model = assemble(config, config.vocab_size or 0)
+    fill(model, imported.tensors, "the imported tensors")
+    model.attach(imported.tokenizer)
+    return model.eval()
+
+
+def damaged(path: Path) -> UserError:
+    """The error for tensors that are not what was written."""
+    return UserError(
+        f"{path}: truncated or altered (its digest does not match model.json)",
+        remedy="Copy it again, or remove the stage's folder to have it made again.",
+        code="model-damaged",
+    )
+
+
+def spec_of(kind: str, part: Any) -> Spec[Any]:
+    """The spec that a built part came from."""
+    for record in registration.active().parts(kind):
+        if record.target.endswith(f":{type(part).__qualname__}") and record.load() is type(part):
+            return Spec(record, part.config)
+    raise UserError(f"{type(part).__name__} is no registered {kind}", remedy="Register it in a plugin.")
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a tokenizer into an existing folder: which part it is, and its own files."""
+    tokenizer.save(folder)
+    write_json(folder / "part.json", spec_of("tokenizer", tokenizer).dump())
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """Read a tokenizer: a folder of ours, or a file that some installed tokenizer recognises.
+
+    Raises:
+        UserError: nothing there that can be read.
+    """
+    path = Path(path)
+    for folder in (path, path / "tokenizer"):
+        if (folder / "part.json").is_file():
+            spec = Spec.read("tokenizer", read_json(folder / "part.json"))
+            return spec.part.load(spec.config, folder)  # type: ignore[no-any-return]
+    for record in registration.active().parts("tokenizer"):
+        part: Any = record.load()
+        if getattr(part, "recognises", None) and part.recognises(path):
+            tokenizer: Tokenizer = part.read(path)
+            return tokenizer
+    raise UserError(
+        f"{path} holds no tokenizer that can be read",
+        remedy="Give a tokenizer folder, a model folder, or a tokenizer.json.",
+        code="no-tokenizer-there",
+    )

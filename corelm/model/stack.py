@@ -1,0 +1,193 @@
+"""The stack: embedding, position schemes, layers, final norm; everything of a model but its head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from corelm.kinds.block import Block, BlockParts, Connection
+from corelm.kinds.carriers import LayerContext, LayerStep, ModelContext, SlotSpec, Step
+from corelm.kinds.component import Spec
+from corelm.kinds.embedding import Embedding
+from corelm.kinds.mask import Mask, MaskFacts, MaskView
+from corelm.kinds.norm import Norm
+from corelm.kinds.position import Position, PositionGeometry, PositionView
+from corelm.model.config import LayerConfig, ModelConfig
+from corelm.model.state import State
+
+
+class Stack(nn.Module):
+    """Token ids to final hidden states.
+
+    Position schemes are built once per config and geometry and shared by the layers that name them; so are masks.
+
+    Attributes:
+        config: the resolved model section.
+        context_facts: sizes that the parts were built with.
+        schemes: of each layer, names into ``positions``.
+        masks: of each layer, numbers of its rules.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.facts = ModelContext(config.dim, config.layers, config.context, vocab_size)
+        self.embedding: Embedding = config.embedding.build(self.facts)
+        self.positions = nn.ModuleDict()
+        self.layers = nn.ModuleList()
+        self.schemes: list[tuple[str, ...]] = []
+        self.rules: list[list[Mask]] = []
+        self.slot_specs: list[Mapping[str, SlotSpec]] = []
+        self.recurrent = False
+        self._interned: dict[tuple[Any, ...], str] = {}
+        self._rules: dict[tuple[Any, ...], list[Mask]] = {}
+        resolved = config.resolved()
+        for index, (layer, name) in enumerate(zip(resolved, config.layer_names(), strict=True)):
+            self._add_layer(layer, LayerContext(*_sizes(self.facts), index=index, block=name))
+        last = LayerContext(*_sizes(self.facts), index=config.layers)
+        ends = resolved[-1].connection if resolved else config.connection
+        self.connection: Connection = ends.build(last)
+        norm = config.final_norm or config.norm
+        self.final_norm: Norm | None = norm.build(config.dim) if config.normed else None
+
+    def _add_layer(self, layer: LayerConfig, context: LayerContext) -> None:
+        attention = layer.attention.build(context) if layer.attention else None
+        feedforward = layer.feedforward.build(context) if layer.feedforward else None
+        parts = BlockParts(attention, feedforward, layer.norm.build, layer.connection.build(context))
+        block: Block = layer.block.build(context, parts)
+        self.layers.append(block)
+        geometry = attention.geometry if attention is not None else None
+        self.schemes.append(tuple(self._intern(spec, geometry) for spec in layer.position))
+        key = tuple(layer.mask)
+        if key not in self._rules:
+            self._rules[key] = [rule.build() for rule in layer.mask]
+        self.rules.append(self._rules[key])
+        window = MaskView(self._rules[key]).window
+        self.slot_specs.append(attention.slots(window) if attention is not None else {})
+        if layer.attention is not None and "recurrent" in layer.attention.offers():
+            self.recurrent = True
+
+    def _intern(self, spec: Spec[Position], geometry: PositionGeometry | None) -> str:
+        """Name of the one module for this scheme; those that act on the embeddings alone need no geometry."""
+        if geometry is None or spec.part.hooks <= {"embedding"}:
+            geometry = PositionGeometry(self.facts.dim, 1, self.facts.dim, self.facts.context)
+        key = (spec, geometry)
+        if key not in self._interned:
+            taken = sum(name.partition("-at-")[0] == spec.name for name in self.positions)
+            name = f"{spec.name}-at-{taken + 1}" if taken else spec.name
+            self.positions[name] = spec.build(geometry)
+            self._interned[key] = name
+        return self._interned[key]
+
+    @property
+    def position_limit(self) -> int | None:
+        """Positions that all schemes can represent; None: any."""
+        limits = [scheme.limit for scheme in self._schemes().values() if scheme.limit is not None]
+        return min(limits, default=None)
+
+    def _schemes(self) -> dict[str, Position]:
+        return {name: scheme for name, scheme in self.positions.items() if isinstance(scheme, Position)}
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch time"],
+        *,
+        valid: Bool[Tensor, "batch time"] | None = None,
+        documents: Int[Tensor, "batch time"] | None = None,
+        state: State | None = None,
+        auxiliary: dict[str, list[Tensor]] | None = None,
+    ) -> Float[Tensor, "batch time dim"]:
+        """Final hidden states of the new tokens."""
+        step = begin(ids, valid, documents, state)
+        if auxiliary is not None:
+            step.auxiliary = auxiliary
+        x = self.embedding(ids)
+        new_positions = step.positions[:, step.past :]
+        schemes = self._schemes()
+        for scheme in schemes.values():
+            x = scheme.embed(x, new_positions)
+        streams = self.connection.enter(x)
+        streams = self.run(streams, self.prepare(step, state, new_positions), 0, len(self.layers))
+        x = self.connection.exit(streams)
+        if state is not None:
+            state.length, state.positions = step.past + ids.shape[1], step.positions
+            state.valid, state.documents = step.valid, step.documents
+        return x if self.final_norm is None else self.final_norm(x)
+
+    def prepare(self, step: Step, state: State | None, new_positions: Tensor) -> list[LayerStep]:
+        """Every layer's view of the step; position tables and masks are made once per name."""
+        tables = {name: scheme.prepare(new_positions) for name, scheme in self._schemes().items()}
+        facts = MaskFacts(step.documents, step.valid)
+        position_views: dict[tuple[str, ...], PositionView] = {}
+        mask_views: dict[int, MaskView] = {}
+        steps = []
+        for layer, (names, rules) in enumerate(zip(self.schemes, self.rules, strict=True)):
+            if names not in position_views:
+                chosen = [(self._schemes()[name], tables[name]) for name in names]
+                position_views[names] = PositionView(chosen, step.positions)
+            mask = mask_views.setdefault(id(rules), MaskView(rules, facts))
+            steps.append(LayerStep(step, position_views[names], mask, None if state is None else state.slots(layer)))
+        return steps
+
+    def run(self, streams: Tensor, steps: Sequence[LayerStep], first: int, last: int) -> Tensor:
+        """Run the layers ``first`` to ``last − 1``."""
+        for layer in range(first, last):
+            streams = self.layers[layer](streams, steps[layer])
+        return streams
+
+
+def _sizes(facts: ModelContext) -> tuple[int, int, int, int]:
+    return facts.dim, facts.depth, facts.context, facts.vocab_size
+
+
+def begin(ids: Tensor, valid: Tensor | None, documents: Tensor | None, state: State | None) -> Step:
+    """The step of one forward: what is new, joined with what the state knows of the tokens before."""
+    batch, time = ids.shape
+    past = 0 if state is None else state.length
+    index = torch.arange(past, past + time, device=ids.device)
+    if state is not None and past:
+        valid = _joined(state.valid, valid, past, ids)
+        if documents is not None or state.documents is not None:
+            documents = _joined_documents(state.documents, documents, past, ids)
+    if valid is None and documents is None:
+        positions = torch.arange(past + time, device=ids.device).expand(batch, -1)
+    else:
+        positions = _positions(valid, documents, batch, past + time, ids.device)
+    return Step(ids, index, positions, valid, documents, past)
+
+
+def _joined(before: Tensor | None, new: Tensor | None, past: int, ids: Tensor) -> Tensor | None:
+    """Which tokens are real, before and now; None where all are."""
+    if before is None and new is None:
+        return None
+    parts = (before, ids.shape[0], past), (new, ids.shape[0], ids.shape[1])
+    return torch.cat(
+        [torch.ones(rows, time, dtype=torch.bool, device=ids.device) if p is None else p for p, rows, time in parts], 1
+    )
+
+
+def _joined_documents(before: Tensor | None, new: Tensor | None, past: int, ids: Tensor) -> Tensor:
+    """Tokens without a document continue the last one; tokens before the first document belong to it."""
+    if new is None:
+        assert before is not None
+        new = before[:, -1:].expand(-1, ids.shape[1])
+    if before is None:
+        before = new[:, :1].expand(-1, past)
+    return torch.cat([before, new], dim=1)
+
+
+def _positions(
+    valid: Tensor | None, documents: Tensor | None, batch: int, total: int, device: torch.device
+) -> Int[Tensor, "batch total"]:
+    """Number of real tokens before each one in its document."""
+    real = torch.ones(batch, total, dtype=torch.long, device=device) if valid is None else valid.long()
+    before = real.cumsum(1) - real
+    if documents is None:
+        return before
+    starts = torch.ones(batch, total, dtype=torch.bool, device=device)
+    starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    return before - torch.where(starts, before, 0).cummax(1).values

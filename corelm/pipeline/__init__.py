@@ -1,0 +1,1 @@
+"""The pipeline: stages, artifacts, identity and provenance, checkpoints."""

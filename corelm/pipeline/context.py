@@ -1,0 +1,108 @@
+"""What a stage sees of the run: earlier artifacts, the corpus, a place to write, someone to report to."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from corelm.errors import UserError
+from corelm.kinds.component import Spec
+from corelm.kinds.data import DataConfig
+from corelm.kinds.language_model import LanguageModel
+from corelm.kinds.packer import Tokens, TokenStore
+from corelm.kinds.records import Record
+from corelm.kinds.stage import Artifact
+from corelm.kinds.template import Template
+from corelm.kinds.tokenizer import Tokenizer
+from corelm.model import assemble as assembling
+from corelm.model import loading
+from corelm.model.config import ModelConfig
+from corelm.pipeline import records
+from corelm.pipeline.checkpoints import StageCheckpoints
+from corelm.pipeline.tokens import DiskTokens, write_tokens
+from corelm.pipeline.watch import StageWatch
+
+
+@dataclass
+class StageContext:
+    """The run as one stage sees it; implements ``corelm.kinds.stage.RunContext``."""
+
+    name: str
+    run_folder: Path
+    folder: Path
+    scratch: Path
+    seed: int
+    watch: StageWatch
+    checkpoints: StageCheckpoints
+    recipe: Mapping[str, Any]
+    model_config: ModelConfig | None
+    model_source: Path | None
+    template_spec: Spec[Template] | None
+
+    def new_model(self) -> LanguageModel:
+        """The recipe's model, drawn from the recipe's seed, or loaded."""
+        if self.model_source is not None:
+            model: LanguageModel = loading.load(self.model_source)
+            return model
+        if self.model_config is None:
+            raise UserError(f"stage {self.name} needs a model, but the recipe has no model section", code="no-model")
+        tokenizer = self.tokenizer()
+        built = assembling.assemble(self.model_config, tokenizer.vocab_size)
+        assembling.initialise(built, int(self.recipe["seed"]))
+        built.attach(tokenizer)
+        return built
+
+    def open_model(self, artifact: Artifact, *, trainable: bool = False) -> LanguageModel:
+        """A model that an earlier stage made."""
+        model = loading.load(artifact.folder)
+        model.requires_grad_(trainable)
+        model.train(trainable)
+        return model
+
+    def save_model(self, model: LanguageModel, *, template: Template | None = None) -> None:
+        """Write the model's folder."""
+        loading.save(model, self.folder, template=template or model.template)
+
+    def tokenizer(self) -> Tokenizer:
+        """The recipe's tokenizer."""
+        if self.model_source is not None and not (self.run_folder / "tokenizer").exists():
+            tokenizer: Tokenizer = loading.load(self.model_source).tokenizer
+            return tokenizer
+        return loading.load_tokenizer(self.run_folder / "tokenizer")
+
+    def template(self) -> Template:
+        """The recipe's template."""
+        if self.template_spec is None:
+            raise UserError(
+                f"stage {self.name} needs a template", remedy="Add `template: chatml`.", code="no-template"
+            )
+        return self.template_spec.build()
+
+    def corpus_tokens(self, split: Literal["train", "holdout"] = "train") -> TokenStore:
+        """The corpus, tokenized."""
+        return DiskTokens(self.run_folder / "tokens" / split)
+
+    def corpus_texts(self, split: Literal["train", "holdout"] = "train") -> Iterator[Record]:
+        """The corpus, cleaned."""
+        return records.read_records(self.run_folder / "corpus" / f"{split}.jsonl")
+
+    def records(self, data: DataConfig, split: Literal["train", "holdout", "all"] = "train") -> Iterator[Record]:
+        """A stage's own records."""
+        return records.stream(data, split, self.watch)
+
+    def store(self, tokens: Iterable[Tokens], name: str) -> TokenStore:
+        """Put tokenized documents on disk, for this stage only."""
+        folder = self.scratch / name
+        shutil.rmtree(folder, ignore_errors=True)
+        return write_tokens(folder, tokens, self.tokenizer().vocab_size)
+
+    def read_preferences(self, artifact: Artifact) -> Iterator[Record]:
+        """Records that an earlier stage wrote."""
+        return records.read_records(artifact.folder / "records.jsonl")
+
+    def write_records(self, made: Iterable[Record], name: str = "records.jsonl") -> int:
+        """Write typed records into the stage's folder."""
+        return records.write_records(self.folder / name, made)

@@ -1,0 +1,111 @@
+"""Who is told what happens in a run: trackers and plugins' hooks, none of which can slow or break it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from corelm.kinds.tracker import StageSummary, Tracker
+from corelm.registration import active
+
+
+class Stop:
+    """Set by Ctrl-C or SIGTERM; long jobs look at it and stop cleanly. A second signal stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen to the signals for the length of a ``with`` block (in the main thread only)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            if self.requested:
+                raise KeyboardInterrupt
+            self.requested = True
+            print("stopping after this step; press again to stop at once", file=sys.stderr)
+
+        for number in before:
+            signal.signal(number, on_signal)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Watchers:
+    """All trackers of a run and the plugins' ``corelm_run_event`` hook; one that raises is reported and dropped."""
+
+    def __init__(self, trackers: list[Tracker]) -> None:
+        self._trackers = list(trackers)
+        self._hooks = [
+            (implementation.plugin_name, implementation.function)
+            for implementation in active().manager.hook.corelm_run_event.get_hookimpls()
+        ]
+
+    def tell(self, method: str, *args: Any, **kwargs: Any) -> None:
+        """Call one method of every tracker."""
+        for tracker in list(self._trackers):
+            try:
+                getattr(tracker, method)(*args, **kwargs)
+            except Exception as error:
+                self._trackers.remove(tracker)
+                self._report(f"tracker {type(tracker).__name__}", method, error)
+
+    def event(self, event: str, **fields: Any) -> None:
+        """Tell the plugins' hooks."""
+        for name, function in list(self._hooks):
+            try:
+                function(event=event, fields=dict(fields))
+            except Exception as error:
+                self._hooks.remove((name, function))
+                self._report(f"plugin {name}", f"corelm_run_event({event})", error)
+
+    def open(self, folder: Path, recipe: Mapping[str, Any], stages: list[StageSummary]) -> None:
+        """A run starts."""
+        self.tell("open", folder, recipe, stages)
+        self.event("run-start", folder=str(folder), recipe=dict(recipe))
+
+    def _report(self, who: str, where: str, error: Exception) -> None:
+        message = f"{who} failed in {where} and is dropped: {type(error).__name__}: {error}"
+        print(message, file=sys.stderr)
+        self.tell("note", None, message)
+
+
+class StageWatch:
+    """What one stage reports to."""
+
+    def __init__(self, watchers: Watchers, summary: StageSummary, stop: Stop) -> None:
+        self._watchers, self._summary, self._stop = watchers, summary, stop
+
+    def step(self, step: int, total: int, figures: Mapping[str, float]) -> None:
+        """Report progress."""
+        self._watchers.tell("step", self._summary, step, total, figures)
+        self._watchers.event("step", stage=self._summary.name, step=step, total=total, figures=dict(figures))
+
+    def note(self, message: str) -> None:
+        """Tell the reader something; kept in the stage's notes."""
+        if message not in self._summary.notes:
+            self._summary.notes.append(message)
+            self._watchers.tell("note", self._summary, message)
+
+    def checkpoint(self, step: int) -> None:
+        """A checkpoint was saved."""
+        self._watchers.tell("checkpoint", self._summary, step)
+        self._watchers.event("checkpoint", stage=self._summary.name, step=step)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the user asked to stop."""
+        return self._stop.requested

@@ -1,0 +1,1 @@
+"""Recipes: YAML in, a validated pipeline out, and one clear message for everything that is wrong."""

@@ -1,0 +1,123 @@
+"""Gated linear attention: a recurrent mixer whose state has a fixed size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from corelm.kinds import (
+    Attention,
+    ComponentConfig,
+    LayerContext,
+    LayerStep,
+    Linear,
+    Norm,
+    PositionGeometry,
+    Problem,
+    SlotSpec,
+    Spec,
+    use,
+)
+from corelm_attention.scan import Tokens, in_chunks, one_token
+from corelm_attention.segments import Segments, segments
+
+
+class GatedLinearAttention(Attention):
+    """Linear attention with a data-dependent decay per head (Yang et al., 2023, arXiv:2312.06635).
+
+    Per head, with the scalar decay of Mamba-2 (Dao & Gu, 2024, arXiv:2405.21060)::
+
+        S_t = a_t S_{t−1} + k_t v_tᵀ        a_t = sigmoid(decay(x_t))^(1/temperature)
+        o_t = S_tᵀ q_t / √head_dim          y = output(norm(o) · silu(gate(x)))
+
+    Several tokens are computed in chunks in parallel, a single one by the recurrence; both give the same. The state
+    is float32 or better. Padding neither writes to the state nor lets it decay; a new document starts from zero.
+    """
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        heads: int = Field(gt=0, description="Number of heads.")
+        head_dim: int | None = Field(None, gt=0, description="Features of a head; default: dim / heads.")
+        temperature: float = Field(16.0, gt=0, description="Slows the decay down: its root of this order is taken.")
+        norm: Spec[Norm] = Field(use("rmsnorm"), description="Norm of every head's output.")
+        chunk: int = Field(64, gt=0, description="Tokens that are mixed at once; changes speed, not results.")
+
+    @classmethod
+    def offers(cls, config: Any) -> frozenset[str]:
+        """Rotation and scaling of queries; a state of fixed size."""
+        return frozenset({"rotation", "query", "recurrent"})
+
+    @classmethod
+    def check(cls, config: Any, context: Any) -> Iterator[Problem]:
+        """Heads must divide dim."""
+        if config.head_dim is None and context.dim % config.heads:
+            yield Problem(
+                ("heads",),
+                f"{config.heads} heads do not divide dim {context.dim}",
+                "Choose heads that divide dim, or give head_dim.",
+                "heads-do-not-divide-dim",
+            )
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__(config, layer)
+        self.heads = config.heads
+        self.head_dim = config.head_dim or layer.dim // config.heads
+        self.geometry = PositionGeometry(layer.dim, self.heads, self.head_dim, layer.context)
+        width = self.heads * self.head_dim
+        self.query = Linear(layer.dim, width)
+        self.key = Linear(layer.dim, width)
+        self.value = Linear(layer.dim, width)
+        self.gate = Linear(layer.dim, width)
+        self.decay = Linear(layer.dim, self.heads, bias=True)
+        self.norm: Norm = config.norm.build(self.head_dim)
+        self.output = Linear(width, layer.dim, residual=True)
+
+    def slots(self, window: int | None) -> dict[str, SlotSpec]:
+        """One matrix per head."""
+        return {"state": SlotSpec({"state": (self.heads, self.head_dim, self.head_dim)}, grows=False)}
+
+    def forward(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
+        """Mix the tokens."""
+        tokens, where = self.tokens(x, step)
+        slot = None if step.slots is None else step.slots["state"]
+        held = None if slot is None else slot.view()
+        if held is None:
+            state = tokens.q.new_zeros(len(x), self.heads, self.head_dim, self.head_dim)
+        else:
+            state = held.tensors["state"].to(tokens.q.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            if x.shape[1] == 1:
+                mixed, state = one_token(tokens, where, state)
+            else:
+                mixed, state = in_chunks(tokens, where, state, self.config.chunk)
+        if slot is not None:
+            slot.update(state=state)
+        gate = F.silu(self.gate(x))
+        normed = self.norm(mixed.transpose(1, 2)).flatten(2)
+        return self.output(normed.to(gate.dtype) * gate)
+
+    def tokens(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> tuple[Tokens, Segments]:
+        """Queries, keys, values and decays of every token, in float32 or better, and where documents begin."""
+        q, k, v = (self._heads(projection(x)) for projection in (self.query, self.key, self.value))
+        q, k = step.position.rotate(q, k)
+        q = step.position.scale_query(q)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        decay = F.logsigmoid(self.decay(x).to(dtype)).transpose(1, 2) / self.config.temperature
+        k = k.to(dtype)
+        valid = step.step.new_valid()
+        if valid is not None:
+            real = valid[:, None]
+            decay = decay.masked_fill(~real, 0.0)
+            k = k.masked_fill(~real[..., None], 0.0)
+        tokens = Tokens(q.to(dtype) * self.head_dim**-0.5, k, v.to(dtype), decay)
+        return tokens, segments(step)
+
+    def _heads(self, x: Tensor) -> Float[Tensor, "batch heads time head_dim"]:
+        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)

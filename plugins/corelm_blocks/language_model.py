@@ -1,0 +1,60 @@
+"""The language-model head."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from corelm.kinds import ComponentConfig, Embedding, Head, ModelContext, ParameterInfo, declare
+
+
+class LanguageModelHead(Head):
+    """Logits of the next token.
+
+    Tied to the embedding's table (Press & Wolf, 2016, arXiv:1608.05859) or with a matrix of its own. Order: multiply,
+    add the bias, scale, cap: ``softcap · tanh(logits / softcap)`` (Gemma Team, 2024, arXiv:2408.00118).
+    """
+
+    reads: ClassVar[Literal["vocabulary"]] = "vocabulary"
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        tied: bool = Field(True, description="Whether the matrix is the embedding's table.")
+        bias: bool = Field(False, description="Whether there is a bias per token.")
+        scale: float = Field(1.0, gt=0, description="What logits are multiplied by.")
+        softcap: float | None = Field(None, gt=0, description="Largest magnitude of a logit, approached smoothly.")
+
+    def __init__(self, config: Any, model: ModelContext, embedding: Embedding) -> None:
+        super().__init__(config, model, embedding)
+        # In a tuple the embedding is not a sub-module of the head, and still goes along when the model is copied.
+        self.tied_to = (embedding,) if config.tied else ()
+        if not config.tied:
+            info = ParameterInfo("head", fan_in=model.dim)
+            self.weight = declare(self, "weight", (model.vocab_size, model.dim), info)
+        self.bias = None
+        if config.bias:
+            self.bias = declare(self, "bias", (model.vocab_size,), ParameterInfo("bias", constant=0.0))
+
+    @property
+    def outputs(self) -> int:
+        """Size of the vocabulary."""
+        return self.model.vocab_size
+
+    def forward(self, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... outputs"]:
+        """Compute the logits."""
+        if self.tied_to:
+            embedding = self.tied_to[0]
+            logits = F.linear(embedding.unproject(hidden), embedding.table, self.bias)
+        else:
+            logits = F.linear(hidden, self.weight, self.bias)
+        if self.config.scale != 1.0:
+            logits = logits * self.config.scale
+        if self.config.softcap is not None:
+            logits = torch.tanh(logits / self.config.softcap) * self.config.softcap
+        return logits

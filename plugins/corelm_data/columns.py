@@ -1,0 +1,195 @@
+"""Rows of named values, from JSON or a table, to records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Self, get_args
+
+from pydantic import Field, model_validator
+
+from corelm.kinds import (
+    Choice,
+    ComponentConfig,
+    Conversation,
+    Labelled,
+    Message,
+    Preference,
+    Record,
+    RecordName,
+    Text,
+)
+from corelm.kinds.records import RoleName
+
+FIELDS: Final[dict[str, tuple[str, ...]]] = {
+    "text": ("text",),
+    "conversation": ("messages", "system", "prompt", "input", "response"),
+    "preference": ("messages", "system", "prompt", "input", "chosen", "rejected"),
+    "labelled": ("text", "label"),
+    "choice": ("context", "endings", "gold"),
+}
+"""What a record of each type is made of; each is read from the column of the same name unless ``columns`` says else."""
+
+
+class RowError(ValueError):
+    """A row that is no such record; the message says why."""
+
+
+class TableConfig(ComponentConfig):
+    """What a source that reads rows can be told about its columns."""
+
+    yields: RecordName = Field("text", description="Type of the records: text, conversation, preference, …")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Where a field of the record is found: {field: column}. Fields of text: text; of conversation: "
+        "messages (a list of {role, content}), or prompt, response and where wanted system, input (put after the "
+        "prompt); of preference: messages or prompt …, chosen, rejected; of labelled: text, label; of choice: context "
+        "(a text, or one per ending), endings (a list, or one text for all contexts), gold (number of the right one).",
+    )
+    classes: list[str] = Field(
+        default_factory=list, description="Names of classes, in the order of their numbers, where labels are names."
+    )
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> Self:
+        wrong = [field for field in self.columns if field not in FIELDS[self.yields]]
+        if wrong:
+            known = ", ".join(FIELDS[self.yields])
+            raise ValueError(f"columns: a record of type {self.yields} has no field {wrong[0]!r}; fields: {known}")
+        if self.classes and self.yields != "labelled":
+            raise ValueError("classes are for yields: labelled")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes: a name comes twice")
+        return self
+
+
+def record_of(row: object, config: TableConfig, name: str) -> Record:
+    """Make a record of a row.
+
+    Raises:
+        RowError: a column is missing, or holds something else than it should.
+    """
+    if not isinstance(row, Mapping):
+        raise RowError(f"expected an object with named values, found {_shown(row)}")
+    return _MAKERS[config.yields](_Row(row, config), name)
+
+
+class _Row:
+    """A row, read by field; errors name the column."""
+
+    def __init__(self, row: Mapping[str, Any], config: TableConfig) -> None:
+        self.row, self.config = row, config
+
+    def column(self, field: str) -> str:
+        return self.config.columns.get(field, field)
+
+    def __contains__(self, field: str) -> bool:
+        # A column that the recipe names must be there; one that is only usual may be missing.
+        return field in self.config.columns or self.row.get(field) is not None
+
+    def value(self, field: str) -> Any:
+        column = self.column(field)
+        if column not in self.row:
+            raise RowError(f"no column {column!r}; the row has {', '.join(map(repr, self.row)) or 'none'}")
+        return self.row[column]
+
+    def text(self, field: str) -> str:
+        return _text(self.value(field), f"column {self.column(field)!r}")
+
+    def texts(self, field: str) -> tuple[str, ...]:
+        value, where = self.value(field), f"column {self.column(field)!r}"
+        if isinstance(value, str):
+            return (_text(value, where),)
+        if not isinstance(value, list | tuple) or not value:
+            raise RowError(f"{where}: expected text or a list of texts, found {_shown(value)}")
+        return tuple(_text(item, where) for item in value)
+
+    def number(self, field: str) -> int:
+        value = self.value(field)
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            return int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise RowError(f"column {self.column(field)!r}: expected a whole number, found {_shown(value)}")
+        return value
+
+    def messages(self) -> tuple[Message, ...]:
+        """The turns, from ``messages`` or from prompt and kin (without the answer)."""
+        if "messages" in self:
+            return self._listed()
+        turns = [Message("system", self.text("system"))] if "system" in self and self.text("system") else []
+        asked = self.text("prompt")
+        more = self.text("input") if "input" in self else ""
+        return (*turns, Message("user", f"{asked}\n\n{more}" if more else asked))
+
+    def _listed(self) -> tuple[Message, ...]:
+        column, turns = self.column("messages"), self.value("messages")
+        if not isinstance(turns, list) or not turns:
+            raise RowError(f"column {column!r}: expected a list of turns, found {_shown(turns)}")
+        messages = []
+        for number, turn in enumerate(turns):
+            where = f"column {column!r}, turn {number}"
+            if not isinstance(turn, Mapping) or turn.get("role") not in get_args(RoleName):
+                raise RowError(
+                    f"{where}: expected {{role: system, user or assistant, content}}, found {_shown(turn)}"
+                )
+            messages.append(Message(turn["role"], _text(turn.get("content"), f"{where}, content")))
+        return tuple(messages)
+
+
+def _conversation(row: _Row, name: str) -> Record:
+    if "messages" in row:
+        return Conversation(row.messages(), name)
+    return Conversation((*row.messages(), Message("assistant", row.text("response"))), name)
+
+
+def _preference(row: _Row, name: str) -> Record:
+    return Preference(row.messages(), row.text("chosen"), row.text("rejected"), name)
+
+
+def _labelled(row: _Row, name: str) -> Record:
+    classes = row.config.classes
+    if not classes:
+        label = row.number("label")
+        if label < 0:
+            raise RowError(f"column {row.column('label')!r}: a class is a number from 0 on, found {label}")
+        return Labelled(row.text("text"), label, name)
+    label_name = row.text("label")
+    if label_name not in classes:
+        raise RowError(f"column {row.column('label')!r}: {label_name!r} is none of the classes {', '.join(classes)}")
+    return Labelled(row.text("text"), classes.index(label_name), name)
+
+
+def _choice(row: _Row, name: str) -> Record:
+    contexts, endings = row.texts("context"), row.texts("endings")
+    if len(endings) == 1:
+        endings = endings * len(contexts)
+    if len(contexts) not in (1, len(endings)):
+        raise RowError(f"{len(contexts)} contexts for {len(endings)} endings; expected one, or one per ending")
+    # A single ending is right by itself (as in LAMBADA), and needs no column that says so.
+    gold = 0 if len(endings) == 1 and "gold" not in row else row.number("gold")
+    if not 0 <= gold < len(endings):
+        raise RowError(f"column {row.column('gold')!r}: {gold} is not the number of one of {len(endings)} endings")
+    return Choice(contexts, endings, gold, name)
+
+
+_MAKERS: Final[dict[str, Callable[[_Row, str], Record]]] = {
+    "text": lambda row, name: Text(row.text("text"), name),
+    "conversation": _conversation,
+    "preference": _preference,
+    "labelled": _labelled,
+    "choice": _choice,
+}
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise RowError(f"{where}: expected text, found {_shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RowError(f"{where}: half of a surrogate pair at character {error.start}") from error
+    return value
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return f"{type(value).__name__} {shown if len(shown) <= 60 else shown[:57] + '…'}"

@@ -1,0 +1,201 @@
+"""Whole documents in padded rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from pydantic import Field
+
+from corelm.errors import UserError
+from corelm.kinds import IGNORE, Batch, BatchStream, ComponentConfig, Packer, Tokens, TokenStore
+from corelm_data.streams import Ended, RankedStream, joined
+
+_WINDOW: Final = 1024
+"""Units that best fit looks at together."""
+
+
+class Padded(Packer):
+    """Whole documents in rows of their own, padded on the right.
+
+    A batch is as wide as its longest row, at most ``time``. Documents of one group come in neighbouring rows of one
+    batch, in their order; so a pair's rows are 2i and 2i + 1 where the batch is even and all are pairs. A batch that
+    can't hold the next group whole is left short. Where documents have classes, ``extra["labels"]``, ``(batch,)``,
+    holds them. The end-of-text token is added to documents of plain text (no ``learn``, no class) unless they end
+    with it. Documents of no tokens are passed over.
+
+    With ``best_fit`` a row holds several documents, told apart by ``documents``: among 1,024 documents at a time the
+    longest goes first into the first row that has room (Johnson et al., 1974: at most 11/9 of the fewest rows).
+
+    Documents longer than ``time`` are cut at the side ``cut``; the stream counts them in ``truncated``.
+    """
+
+    truncates: ClassVar[bool] = True
+
+    class Config(ComponentConfig):
+        """How rows are filled and long documents are cut."""
+
+        best_fit: bool = Field(False, description="Put several documents into a row where they fit.")
+        cut: Literal["right", "left"] = Field(
+            "right", description="Which end of a document that is too long is dropped."
+        )
+
+    def stream(
+        self,
+        store: Sequence[Tokens] | TokenStore,
+        *,
+        batch: int,
+        time: int,
+        seed: int,
+        end_of_text: int,
+        epochs: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> BatchStream:
+        """Batches of at most ``batch`` rows of at most ``time`` tokens; reads the store once for its groups.
+
+        Raises:
+            UserError: no tokens at all; a group that is torn, has an empty member or is larger than ``batch``;
+                groups or classes under ``best_fit``.
+        """
+        return _PaddedStream(
+            self.config, end_of_text, store, batch=batch, time=time, seed=seed, epochs=epochs, rank=rank, world=world
+        )
+
+
+class _PaddedStream(RankedStream):
+    """Position: epoch, window of the epoch's order, rows of the window that are done."""
+
+    def __init__(self, config: Any, end_of_text: int, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.truncated = 0
+        self._config, self._end_of_text = config, end_of_text
+        self._units = _units(self.store, self.batch, alone=config.best_fit)
+        self._epoch = self._window = self._done = 0
+        self._planned: list[list[list[int]]] | None = None
+
+    def _advance(self, build: bool) -> Batch | bool | None:
+        rows: list[list[int]] = []
+        while (bundle := self._bundle()) is not None and len(rows) + len(bundle) <= self.batch:
+            rows += bundle
+            self._done += 1
+        if not rows:
+            return None
+        documents = [[self._document(index) for index in row] for row in rows]
+        self.truncated += sum(len(document) > self.time for row in documents for document in row)
+        return self._build(documents) if build else True
+
+    def _build(self, rows: list[list[Ended]]) -> Batch:
+        spans = [[self._span(document) for document in row] for row in rows]
+        width = max(sum(stop - start for start, stop in row) for row in spans)
+        shape = (len(rows), width)
+        ids, targets = np.full(shape, self._end_of_text), np.full(shape, IGNORE)
+        numbers, valid = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
+        for row, documents in enumerate(rows):
+            filled = 0
+            for number, (document, (start, stop)) in enumerate(zip(documents, spans[row], strict=True)):
+                here = slice(filled, filled + stop - start)
+                ids[row, here] = document.ids(start, stop)
+                targets[row, here] = document.targets(start, stop)
+                numbers[row, here], valid[row, here] = number, True
+                filled = here.stop
+            numbers[row, filled:] = len(documents)
+        labels = torch.tensor([row[0].tokens.label for row in rows])
+        return Batch(
+            ids=torch.from_numpy(ids),
+            targets=torch.from_numpy(targets),
+            documents=torch.from_numpy(numbers) if self._config.best_fit else None,
+            valid=None if valid.all() else torch.from_numpy(valid),
+            extra={"labels": labels} if bool((labels >= 0).any()) else {},
+            names=[joined([document.tokens.name for document in row]) for row in rows],
+        )
+
+    def _span(self, document: Ended) -> tuple[int, int]:
+        """Which of a document's tokens are kept."""
+        if self._config.cut == "left":
+            return max(0, len(document) - self.time), len(document)
+        return 0, min(len(document), self.time)
+
+    def _document(self, index: int) -> Ended:
+        tokens = self.store[index]
+        plain = tokens.learn is None and tokens.label < 0
+        return Ended.of(tokens, self._end_of_text) if plain else Ended(tokens, None)
+
+    def _bundle(self) -> list[list[int]] | None:
+        """Rows that must stay together, next in turn: each a list of documents. None at the end."""
+        width = _WINDOW if self._config.best_fit else 1
+        while self._epoch != self.epochs:
+            if self._planned is None:
+                first = self._window * width
+                units = self.order(self._epoch, len(self._units) - 1)[first : first + width]
+                self._planned = self._plan([int(unit) for unit in units])
+            if self._done < len(self._planned):
+                return self._planned[self._done]
+            self._window, self._done, self._planned = self._window + 1, 0, None
+            if self._window * width >= len(self._units) - 1:
+                self._epoch, self._window = self._epoch + 1, 0
+        return None
+
+    def _plan(self, units: list[int]) -> list[list[list[int]]]:
+        members = [list(range(self._units[unit], self._units[unit + 1])) for unit in units]
+        if not self._config.best_fit:
+            rows = [[index] for index in members[0] if len(self.store[index].ids)]
+            return [rows] if rows else []
+        lengths = {index: min(self.time, len(self._document(index))) for (index,) in members}
+        found: list[list[int]] = []
+        room: list[int] = []
+        for index in sorted(lengths, key=lambda index: -lengths[index]):
+            if lengths[index] == 0:
+                continue
+            row = next((row for row, left in enumerate(room) if left >= lengths[index]), len(room))
+            if row == len(room):
+                room.append(self.time)
+                found.append([])
+            room[row] -= lengths[index]
+            found[row].append(index)
+        # Rows in the order of the epoch, not longest first: neither batches nor epochs shall have a slope.
+        place = {index: number for number, index in enumerate(lengths)}
+        return [[row] for row in sorted(found, key=lambda row: min(place[index] for index in row))]
+
+    def _position(self) -> dict[str, int]:
+        position = {"epoch": self._epoch, "window": self._window, "done": self._done}
+        return {**position, "truncated": self.truncated}
+
+    def _go_to(self, position: dict[str, int]) -> None:
+        self._epoch, self._window, self._done = position["epoch"], position["window"], position["done"]
+        self.truncated = position["truncated"]
+        self._planned = None
+
+
+def _units(store: Sequence[Tokens] | TokenStore, batch: int, *, alone: bool) -> Int[np.ndarray, " units+1"]:
+    """Where each run of documents of one group starts, and the end."""
+    starts, seen, last = [0], set(), -1
+    for index in range(len(store)):
+        document = store[index]
+        group = document.group
+        if alone and (group >= 0 or document.label >= 0):
+            raise _refused(
+                document, "belongs to a group or has a class, and best_fit mixes rows", "Leave best_fit out."
+            )
+        if group >= 0 and len(document.ids) == 0:
+            raise _refused(document, "has no tokens but belongs to a group", "Check the records.")
+        if group >= 0 and group in seen and group != last:
+            raise _refused(document, f"is apart from the rest of group {group}", "Store groups together.")
+        if index and not (group >= 0 and group == last):
+            starts.append(index)
+        if index + 1 - starts[-1] > batch:
+            raise _refused(
+                document, f"is of a group of more than {batch} documents, the batch's rows", "Raise the batch size."
+            )
+        seen.add(group)
+        last = group
+    return np.array([*starts, len(store)], dtype=np.int64)
+
+
+def _refused(document: Tokens, why: str, remedy: str) -> UserError:
+    return UserError(
+        f"packer padded: document {document.name or 'without a name'} {why}", remedy=remedy, code="group-unpackable"
+    )

@@ -1,0 +1,157 @@
+"""What the streams of packers share: the order of documents, ranks, and a position of a few numbers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from corelm.errors import UserError
+from corelm.kinds import IGNORE, Batch, Tokens, TokenStore
+
+
+def permutation(count: int, seed: int, epoch: int) -> Int[np.ndarray, " count"]:
+    """Order of an epoch: the ranks of raw numbers of a generator seeded by (seed, epoch).
+
+    Raw numbers, because they alone are promised to be the same in every version of NumPy. 16 bytes per document while
+    it is made, 8 afterwards.
+    """
+    generator = np.random.PCG64(np.random.SeedSequence([seed % 2**64, epoch]))
+    return np.argsort(generator.random_raw(count), kind="stable")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A document and the end-of-text token after it, unless it ends with one or none is wanted.
+
+    Shape: ``tokens.ids`` is ``(tokens,)``; the length counts the token that is added, which is never copied in.
+    """
+
+    tokens: Tokens
+    end_of_text: int | None
+
+    @classmethod
+    def of(cls, tokens: Tokens, end_of_text: int) -> Ended:
+        """A document with its end; a document of no tokens has none."""
+        needless = len(tokens.ids) == 0 or int(tokens.ids[-1]) == end_of_text
+        return cls(tokens, None if needless else end_of_text)
+
+    def __len__(self) -> int:
+        return len(self.tokens.ids) + (self.end_of_text is not None)
+
+    def ids(self, start: int, stop: int) -> Int[np.ndarray, " tokens"]:
+        """Tokens ``start … stop − 1``."""
+        ids = np.asarray(self.tokens.ids[start:stop], dtype=np.int64)
+        if self.end_of_text is not None and start <= len(self.tokens.ids) < stop:
+            ids = np.append(ids, self.end_of_text)
+        return ids
+
+    def targets(self, start: int, stop: int) -> Int[np.ndarray, " tokens"]:
+        """For each of the tokens ``start … stop − 1`` the next one of the document, or IGNORE."""
+        targets = np.full(stop - start, IGNORE, dtype=np.int64)
+        following = self.ids(start + 1, min(stop + 1, len(self)))
+        targets[: len(following)] = np.where(self._learn(start + 1, start + 1 + len(following)), following, IGNORE)
+        return targets
+
+    def _learn(self, start: int, stop: int) -> Bool[np.ndarray, " tokens"]:
+        marks = self.tokens.learn
+        if marks is None:
+            return np.ones(stop - start, dtype=bool)
+        # The added end is learnt only where everything is: elsewhere the document says what ends an answer.
+        known = np.asarray(marks[start:stop], dtype=bool)
+        return np.append(known, np.zeros(stop - start - len(known), dtype=bool))
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names of the documents in a row, the first three of them written out."""
+    different = list(dict.fromkeys(names))
+    return ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
+
+
+class RankedStream:
+    """A stream of batches of which this one yields every ``world``-th, from the ``rank``-th on.
+
+    The position is kept at the border of rounds of ``world`` batches, so it is the same number on every rank, and a
+    stream of another ``world`` can go on from it.
+    """
+
+    def __init__(
+        self,
+        store: Sequence[Tokens] | TokenStore,
+        *,
+        batch: int,
+        time: int,
+        seed: int,
+        epochs: int | None,
+        rank: int,
+        world: int,
+    ) -> None:
+        if not 0 <= rank < world or min(batch, time) < 1 or (epochs is not None and epochs < 0):
+            raise ValueError(f"rank {rank} of {world}, batch {batch}, time {time}, epochs {epochs}")
+        if not any(len(store[number].ids) for number in range(len(store))):
+            raise UserError(
+                f"there is nothing to learn from: {len(store)} documents without a token",
+                remedy="Check the source and its cleaners.",
+                code="no-documents",
+            )
+        self.store, self.batch, self.time = store, batch, time
+        self.seed, self.epochs, self.rank, self.world = seed, epochs, rank, world
+        self._order: tuple[int, Int[np.ndarray, " count"]] | None = None
+
+    @abstractmethod
+    def _advance(self, build: bool) -> Batch | bool | None:
+        """Go past one batch; the batch if ``build``, else True; None at the end."""
+
+    @abstractmethod
+    def _position(self) -> dict[str, int]:
+        """Where the stream is."""
+
+    @abstractmethod
+    def _go_to(self, position: dict[str, int]) -> None:
+        """Be there."""
+
+    def __iter__(self) -> Self:
+        """Go on from the current position."""
+        return self
+
+    def __next__(self) -> Batch:
+        """The next batch of this rank."""
+        mine: Batch | None = None
+        for member in range(self.world):
+            made = self._advance(member == self.rank)
+            if made is None:
+                break
+            if isinstance(made, Batch):
+                mine = made
+        if mine is None:
+            raise StopIteration
+        return mine
+
+    def order(self, epoch: int, count: int) -> Int[np.ndarray, " count"]:
+        """Order of an epoch, made once."""
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, permutation(count, self.seed, epoch))
+        return self._order[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, and what it is a position in."""
+        return {**self._position(), "documents": len(self.store), "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a position.
+
+        Raises:
+            UserError: it is a position in other data.
+        """
+        if (state["documents"], state["seed"]) != (len(self.store), self.seed):
+            raise UserError(
+                f"the saved position is one among {state['documents']} documents with seed {state['seed']}; "
+                f"here are {len(self.store)} with seed {self.seed}",
+                remedy="Start the stage anew, or give it the data and the seed that it had.",
+                code="position-in-other-data",
+            )
+        self._go_to({name: int(value) for name, value in state.items() if name not in ("documents", "seed")})

@@ -1,0 +1,73 @@
+"""Activations: elementwise functions, each a line; gated linear units multiply them with a second projection."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from corelm.kinds import Activation
+
+
+class SiLU(Activation):
+    """x · sigmoid(x) (Elfwing et al., 2017, arXiv:1702.03118)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function to every element."""
+        return F.silu(x)
+
+
+class GELU(Activation):
+    """x · Φ(x), with the error function (Hendrycks & Gimpel, 2016, arXiv:1606.08415)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function to every element."""
+        return F.gelu(x)
+
+
+class GELUTanh(Activation):
+    """GELU through a tanh, within 5e-4 of the exact one (Hendrycks & Gimpel, 2016, arXiv:1606.08415)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function to every element."""
+        return F.gelu(x, approximate="tanh")
+
+
+class QuickGELU(Activation):
+    """x · sigmoid(1.702 x), the rough GELU (Hendrycks & Gimpel, 2016, arXiv:1606.08415)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function to every element."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+class ReLU(Activation):
+    """max(x, 0)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function to every element."""
+        return F.relu(x)
+
+
+class ReLUSquared(Activation):
+    """max(x, 0)² (So et al., 2021, arXiv:2109.08668)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function to every element."""
+        return F.relu(x).square()
+
+
+class Sigmoid(Activation):
+    """1 / (1 + exp(−x)), which is ½ at zero (Dauphin et al., 2016, arXiv:1612.08083)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function to every element."""
+        return torch.sigmoid(x)
+
+
+class Identity(Activation):
+    """x itself; a gated unit with it is bilinear (Shazeer, 2020, arXiv:2002.05202)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function to every element."""
+        return x

@@ -1,0 +1,108 @@
+"""Mixture of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from corelm.errors import UserError
+from corelm.kinds import (
+    ComponentConfig,
+    FeedForward,
+    LayerContext,
+    LayerStep,
+    Problem,
+    Router,
+    Routing,
+    Spec,
+    use,
+)
+
+
+class MixtureOfExperts(FeedForward):
+    """Sends each token through a few of many feed-forwards (Shazeer et al., 2017, arXiv:1701.06538).
+
+    ``y = Σ weight · expert(x)`` over the experts that the router chose, plus what the shared feed-forward gives,
+    which sees every token. No token is dropped, whatever the balance. In training two auxiliary losses are reported:
+    ``balance · E · Σ_e f_e P_e`` with the share f of choices and the mean probability P of each of E experts (Fedus
+    et al., 2021, arXiv:2101.03961), and ``z_loss · mean(logsumexp(logits)²)`` (Zoph et al., 2022, arXiv:2202.08906).
+    """
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        experts: int = Field(8, gt=0, description="Number of experts.")
+        expert: Spec[FeedForward] = Field(use("swiglu"), description="The feed-forward that each expert is.")
+        shared: Spec[FeedForward] | None = Field(None, description="One that sees every token; none by default.")
+        router: Spec[Router] = Field(use("top-k"), description="What chooses experts.")
+        balance: float = Field(0.01, ge=0, description="Weight of the loss that evens out the experts' load.")
+        z_loss: float = Field(0.0, ge=0, description="Weight of the loss that keeps the router's logits small.")
+
+    @classmethod
+    def check(cls, config: Any, context: Any) -> Iterator[Problem]:
+        """Experts are dense, and the router must fit their number."""
+        if issubclass(config.expert.part, MixtureOfExperts):
+            yield Problem(
+                ("expert",), "an expert can't be a mixture itself", "Name a dense feed-forward.", "mixture-in-mixture"
+            )
+        try:
+            with torch.device("meta"):
+                config.router.build(context.dim, config.experts)
+        except UserError as error:
+            yield Problem(("router",), error.message, error.remedy, error.code)
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__(config, layer)
+        self.router: Router = config.router.build(layer.dim, config.experts)
+        self.experts = nn.ModuleList(config.expert.build(layer) for _ in range(config.experts))
+        self.shared: FeedForward | None = config.shared.build(layer) if config.shared else None
+
+    def forward(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
+        """Transform every token."""
+        tokens = x.flatten(0, 1)
+        routing: Routing = self.router(tokens)
+        y = self._mixture(tokens, routing, step).view_as(x)
+        if self.training:
+            self._report(routing, step)
+        return y if self.shared is None else y + self.shared(x, step)
+
+    def _mixture(self, tokens: Float[Tensor, "tokens dim"], routing: Routing, step: LayerStep) -> Tensor:
+        """Group the choices by expert, run each expert once, and add up per token."""
+        chosen = routing.experts.shape[1]
+        order = routing.experts.flatten().argsort(stable=True)
+        loads: list[int] = self._loads(routing.experts).tolist()
+        groups = tokens[order // chosen].split(loads)
+        results = torch.cat(
+            [
+                expert(group[None], step)[0]
+                for expert, group in zip(self.experts, groups, strict=True)
+                if len(group) or not len(tokens)
+            ]
+        )
+        # Back to the order of the choices; then a sum of fixed order, for the same bits on every device.
+        by_choice = results.new_empty(results.shape).index_copy(0, order, results)
+        weights = routing.weights.to(results.dtype)
+        return (by_choice.unflatten(0, (-1, chosen)) * weights[..., None]).sum(1).to(tokens.dtype)
+
+    def _loads(self, experts: Int[Tensor, "tokens chosen"]) -> Int[Tensor, " experts"]:
+        return torch.bincount(experts.flatten(), minlength=len(self.experts))
+
+    def _report(self, routing: Routing, step: LayerStep) -> None:
+        """Append the auxiliary losses, over real tokens only."""
+        valid = step.step.new_valid()
+        real = slice(None) if valid is None else valid.flatten()
+        experts, probabilities, logits = routing.experts[real], routing.probabilities[real], routing.logits[real]
+        if not len(experts):
+            return
+        if self.config.balance:
+            share = self._loads(experts).to(probabilities.dtype) / experts.numel()
+            loss = len(self.experts) * (share * probabilities.mean(0)).sum()
+            step.step.auxiliary.setdefault("balance", []).append(self.config.balance * loss)
+        if self.config.z_loss:
+            loss = logits.logsumexp(-1).square().mean()
+            step.step.auxiliary.setdefault("router-z", []).append(self.config.z_loss * loss)

@@ -1,0 +1,63 @@
+"""The processes that train together, and what they do as one: sum, agree, keep their streams' positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corelm.kinds import BatchStream
+
+
+class Alone:
+    """One process, which trains where its model is; the sums of one are themselves."""
+
+    rank = 0
+    world = 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """The sum of every process's tensor, on all of them."""
+        return tensor
+
+    def add_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Replace every gradient by its sum over the processes; one that no process has stays None."""
+
+    def gather(self, state: Any) -> list[Any]:
+        """Every process's plain data and tensors, by rank."""
+        return [state]
+
+
+class RankedStream:
+    """The streams of all processes as one member of the checkpoint.
+
+    Each process draws from its own; saving collects all positions, loading takes this process's.
+    """
+
+    def __init__(self, stream: BatchStream, processes: Alone) -> None:
+        self.stream = stream
+        self.processes = processes
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position of every process's stream."""
+        return {"ranks": self.processes.gather(self.stream.state_dict())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from this process's position.
+
+        Raises:
+            UserError: the checkpoint is of another number of processes.
+        """
+        from corelm.errors import UserError
+
+        ranks = state["ranks"]
+        if len(ranks) != self.processes.world:
+            raise UserError(
+                f"the checkpoint was made by {len(ranks)} processes, this run has {self.processes.world}",
+                remedy=f"Start it with {len(ranks)} processes, or redo the stage.",
+                code="processes-changed",
+            )
+        self.stream.load_state_dict(ranks[self.processes.rank])
