@@ -1,4 +1,116 @@
-"""x."""
+"""The command line: one file per verb, none of which is imported before it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+VERBS: Final[dict[str, tuple[str, str]]] = {
+    "run": ("run", "run a recipe: what is up to date is skipped, what was cut off goes on"),
+    "validate": ("validate", "check a recipe without running it"),
+    "plan": ("plan", "what a recipe would do: stages, parameters, memory, tokens"),
+    "explain": ("explain", "where each value of a recipe came from"),
+    "init": ("init", "write a recipe to start from"),
+    "schema": ("schema", "JSON Schema of all installed parts, for editors"),
+    "list": ("list_", "what is installed"),
+    "describe": ("describe", "a kind's contract, or a part's options"),
+    "plugins": ("plugins", "installed plugins, and those that failed to load"),
+    "verify": ("verify", "hold installed parts to the properties of their kinds"),
+    "generate": ("generate", "let a model write"),
+    "evaluate": ("evaluate", "measure a model"),
+    "report": ("report", "what a run did"),
+    "import": ("import_", "read a model from another format"),
+    "export": ("export", "write a model in another format"),
+}
+"""Verb → the module of this package that does it, and one line about it."""
+
+EPILOG = """start here:
+  corelm init                        writes recipe.yaml, the quickstart to edit
+  corelm run recipe.yaml             runs it; a second time it says that everything is up to date
+  corelm list attention              what there is to choose from
+  corelm describe attention/gqa      what it does and what can be set
+
+exit codes: 0 done, 2 something for you to mend, 1 our mistake (try --debug)
+"""
 
 
-def main() -> None: ...
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors say where to read on."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: {message}\nsee: {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _failed(error, debug, "--json" in arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    parser = _Parser(
+        prog="corelm",
+        description="Build language models out of interchangeable parts.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=_Parser)
+    wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for verb, (module, line) in VERBS.items():
+        if not Path(__file__).with_name(f"{module}.py").exists():
+            continue
+        if verb == wanted:
+            importlib.import_module(f"corelm.cli.{module}").register(subparsers)
+        else:
+            subparsers.add_parser(verb, help=line)
+    args = parser.parse_args(arguments)
+    if args.verb is None:
+        parser.print_help()
+        return 0
+    code: int = args.run(args)
+    return code
+
+
+def _version() -> str:
+    from corelm import __version__
+
+    return f"corelm {__version__}"
+
+
+def _failed(error: Exception, debug: bool, as_json: bool) -> int:
+    """Say what went wrong: a user's mistake without a traceback, ours with a hint at one."""
+    from corelm.errors import Interrupted, UserError
+
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, UserError):
+        problems = getattr(error, "as_json", None)
+        if as_json and problems is not None:
+            import json
+
+            print(json.dumps(problems(), indent=1, ensure_ascii=False))
+        print(error, file=sys.stderr)
+        return 130 if isinstance(error, Interrupted) else 2
+    print(f"corelm failed: {type(error).__name__}: {error}", file=sys.stderr)
+    print("This is a mistake of ours or of a plugin; --debug shows where.", file=sys.stderr)
+    return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,9 +18,9 @@ def read_part(kind: str, text: str) -> Spec[Any]:
     Raises:
         UserError: no such part, or options that it doesn't take.
     """
-    from corelm.recipe.yaml import read_value
+    from corelm.recipe.yaml import parse
 
-    value = read_value(text)
+    value = parse(text, f"--{kind}", Path.cwd()).data
     try:
         return Spec.read(kind, value)
     except ValidationError as error:

@@ -67,6 +67,10 @@ class Bench:
         """What follows the config when a part is built."""
         return ()
 
+    def make(self, part: PartUnderTest, config: Any, arguments: tuple[Any, ...]) -> Any:
+        """Build the part."""
+        return part.cls(config, *arguments)
+
     def subject(
         self, part: PartUnderTest, draw: Draw, *, dtype: torch.dtype = torch.float64, generic: bool = True, **pins: Any
     ) -> Subject:
@@ -85,7 +89,7 @@ class Bench:
         seed = draw.seed()
 
         def rebuild() -> Any:
-            built = part.cls(config, *arguments)
+            built = self.make(part, config, arguments)
             if isinstance(built, nn.Module):
                 initialise(built.to(dtype), seed, generic=generic).eval()
             return built

@@ -245,10 +245,19 @@ class _Trail:
     rejected: str = ""
 
 
-def hold(part: PartUnderTest, prop: Property, *, examples: int | None = None, seed: int = 0) -> Outcome:
-    """Hold a part to a property; expected failures of the part are taken into account."""
+def hold(
+    part: PartUnderTest, prop: Property, *, examples: int | None = None, seed: int = 0, shrink: bool = True
+) -> Outcome:
+    """Hold a part to a property; expected failures of the part are taken into account.
+
+    Args:
+        part, prop: what and to what.
+        examples: how many; None: the property's own number.
+        seed: of the draws.
+        shrink: whether a failing example is made as small as it goes.
+    """
     started = time.perf_counter()
-    outcome = _hold(part, prop, examples, seed)
+    outcome = _hold(part, prop, examples, seed, shrink)
     expected = getattr(part.given or (part.cls if prop.name != "loads" else None), "expected_failures", {})
     if prop.name in expected and outcome.status == "failed":
         outcome.status, outcome.reason = "expected-failed", str(expected[prop.name])
@@ -262,16 +271,16 @@ def hold(part: PartUnderTest, prop: Property, *, examples: int | None = None, se
     return outcome
 
 
-def _hold(part: PartUnderTest, prop: Property, examples: int | None, seed: int) -> Outcome:
+def _hold(part: PartUnderTest, prop: Property, examples: int | None, seed: int, shrink: bool) -> Outcome:
     wanted = examples or max(1, round(prop.examples * PROFILES[os.environ.get("CORELM_KIT", "ci")]))
     outcome = Outcome(part.label, prop, "passed")
     outcome.reproduce = f"corelm verify {part.label} --property {prop.name} --seed {seed} --examples {wanted}"
-    excuse = _excuse(part, prop)
+    excuse = excused(part, prop)
     if excuse:
         outcome.status, outcome.reason = "not-applicable", excuse
         return outcome
     trail = _Trail()
-    problem = _examples(part, prop, wanted, seed, trail)
+    problem = _examples(part, prop, wanted, seed, trail, shrink)
     outcome.ran, outcome.first_failure = trail.ran, trail.failed_example
     if trail.failure is not None:
         outcome.status, outcome.reason = "failed", _explain(trail.failure)
@@ -284,13 +293,15 @@ def _hold(part: PartUnderTest, prop: Property, examples: int | None, seed: int) 
     return outcome
 
 
-def _excuse(part: PartUnderTest, prop: Property) -> str | None:
-    if prop.first:
-        return None
-    return prop.excuse(part)
+def excused(part: PartUnderTest, prop: Property) -> str | None:
+    """Why the property says nothing about the part's class, or None."""
+    try:
+        return prop.excuse(part)
+    except UserError:
+        return None  # the part can't be loaded; `loads` says so and the rest is blocked
 
 
-def _examples(part: PartUnderTest, prop: Property, wanted: int, seed: int, trail: _Trail) -> str:
+def _examples(part: PartUnderTest, prop: Property, wanted: int, seed: int, trail: _Trail, shrink: bool) -> str:
     """Run the examples; returns a problem of the drawing itself, if there is one."""
 
     @hypothesis.seed(seed)
@@ -300,7 +311,7 @@ def _examples(part: PartUnderTest, prop: Property, wanted: int, seed: int, trail
         deadline=None,
         derandomize=False,
         suppress_health_check=list(hypothesis.HealthCheck),
-        phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
+        phases=[hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if shrink else [])],
         verbosity=hypothesis.Verbosity.quiet,
         report_multiple_bugs=False,
     )

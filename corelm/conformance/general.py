@@ -233,7 +233,7 @@ def meta_construction(part: PartUnderTest, draw: Draw) -> None:
     """Build on meta and compare."""
     subject = part.bench.subject(part, draw)
     with torch.device("meta"):
-        ghost: nn.Module = part.cls(subject.config, *subject.arguments)
+        ghost: nn.Module = part.bench.make(part, subject.config, subject.arguments)
     real = {name: tuple(p.shape) for name, p in subject.part.named_parameters()}
     assert {name: tuple(p.shape) for name, p in ghost.named_parameters()} == real
     solid = [name for name, p in ghost.named_parameters() if p.device.type != "meta"]
@@ -272,7 +272,7 @@ def saves_and_loads(part: PartUnderTest, draw: Draw) -> None:
     inputs = part.bench.inputs(subject, draw)
     before = _keep(part.bench.call(subject, inputs))
     saved = write_tensors({k: v.contiguous().clone() for k, v in subject.part.state_dict().items()})
-    fresh: nn.Module = part.cls(subject.config, *subject.arguments)
+    fresh: nn.Module = part.bench.make(part, subject.config, subject.arguments)
     fresh.to(next((p.dtype for p in subject.part.parameters()), torch.float64)).eval()
     fresh.load_state_dict(read_tensors(saved))
     subject.part = fresh

@@ -6,11 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from corelm.kinds.carriers import LayerStep, SlotSpec, SlotView, Step
+from corelm.kinds.attention import Attention
+from corelm.kinds.block import Connection
+from corelm.kinds.carriers import LayerContext, LayerStep, ModelContext, SlotSpec, SlotView, Step
 from corelm.kinds.component import ComponentConfig
+from corelm.kinds.embedding import Embedding
+from corelm.kinds.feedforward import FeedForward
 from corelm.kinds.mask import Mask, MaskFacts, MaskView
+from corelm.kinds.norm import Norm
+from corelm.kinds.parameters import Linear, ParameterInfo, declare
 from corelm.kinds.position import Hook, Position, PositionGeometry, PositionView
 
 
@@ -206,3 +212,93 @@ def causal_rules(window: int | None = None) -> list[Mask]:
     """The usual rules, perhaps with a window."""
     rules: list[Mask] = [Past(ComponentConfig()), SameDocument(ComponentConfig())]
     return rules if window is None else [*rules, Nearby(window)]
+
+
+class PlainEmbedding(Embedding):
+    """A table."""
+
+    def __init__(self, config: Any, model: ModelContext) -> None:
+        super().__init__(config, model)
+        self.weight = declare(self, "weight", (model.vocab_size, model.dim), ParameterInfo("embedding"))
+
+    @property
+    def table(self) -> nn.Parameter:
+        """The table."""
+        return self.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up."""
+        return self.weight[ids]
+
+
+class PlainNorm(Norm):
+    """Divides by the root mean square."""
+
+    def __init__(self, config: Any, dim: int) -> None:
+        super().__init__(config, dim)
+        self.weight = declare(self, "weight", (dim,), ParameterInfo("norm", constant=1.0))
+
+    @property
+    def epsilon(self) -> float:
+        """Small."""
+        return 1e-6
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        return x * (x.square().mean(-1, keepdim=True) + self.epsilon).rsqrt() * self.weight
+
+
+class AddTo(Connection):
+    """One stream; results are added."""
+
+    def enter(self, embedding: Tensor) -> Tensor:
+        """As it is."""
+        return embedding
+
+    def read(self, streams: Tensor) -> Tensor:
+        """As it is."""
+        return streams
+
+    def write(self, streams: Tensor, y: Tensor, *, keep: Tensor | None = None) -> Tensor:
+        """Add."""
+        return (streams if keep is None else keep) + y
+
+    def exit(self, streams: Tensor) -> Tensor:
+        """As it is."""
+        return streams
+
+
+class TokenwiseAttention(Attention):
+    """Mixes nothing: a map per token, so that any mixing is the block's."""
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__(config, layer)
+        self.map, self.calls = Linear(layer.dim, layer.dim, residual=True), 0
+        self.steps: list[LayerStep] = []
+
+    def slots(self, window: int | None) -> dict[str, SlotSpec]:
+        """None."""
+        return {}
+
+    def forward(self, x: Tensor, step: LayerStep) -> Tensor:
+        """Apply the map."""
+        self.calls += 1
+        self.steps.append(step)
+        y: Tensor = self.map(x)
+        return y
+
+
+class TokenwiseFeedForward(FeedForward):
+    """A map per token."""
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__(config, layer)
+        self.map, self.calls = Linear(layer.dim, layer.dim, residual=True), 0
+        self.steps: list[LayerStep] = []
+
+    def forward(self, x: Tensor, step: LayerStep) -> Tensor:
+        """Apply the map."""
+        self.calls += 1
+        self.steps.append(step)
+        y: Tensor = self.map(x)
+        return y

@@ -80,6 +80,9 @@ def tokens_are_independent(part: PartUnderTest, draw: Draw) -> None:
     again = router(x[order])
     assert torch.equal(again.experts, routing.experts[order]), "permuting tokens changes their experts"
     close(again.weights, routing.weights[order], "weights of permuted tokens")
+    few = router(x[:2])
+    assert torch.equal(few.experts, routing.experts[:2]), "two tokens alone go to other experts"
+    close(few.weights, routing.weights[:2], "weights of two tokens alone")
 
 
 @property_of(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from corelm.conformance.bench import load_kind
-from corelm.conformance.framework import Outcome, PartUnderTest, Property, enforce, hold, known
+from corelm.conformance.framework import Outcome, PartUnderTest, Property, enforce, excused, hold, known
 from corelm.conformance.report import Report
 from corelm.errors import UserError
 from corelm.registration import active
@@ -63,15 +63,8 @@ def cases(
         for prop in properties(part.kind):
             if names and prop.name not in names:
                 continue
-            if prop.first or not _excused(part, prop):
+            if not excused(part, prop):
                 yield part, prop
-
-
-def _excused(part: PartUnderTest, prop: Property) -> str | None:
-    try:
-        return prop.excuse(part)
-    except UserError:
-        return None  # the part can't be loaded; `loads` says so and the rest is blocked
 
 
 def run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from corelm.conformance.framework import Draw
 from corelm.errors import UserError
-from corelm.kinds.component import Component, ComponentConfig, Spec
+from corelm.kinds.component import Component, ComponentConfig, Problem, Spec, nested_specs
 from corelm.registration import active
 
 SIZES: Final = (1, 2, 3, 4, 8, 16)
@@ -54,7 +54,7 @@ def draw_config(
         options = draw_options(part.Config, draw, hints or {}, depth, sparse=attempt % 3 == 2) | fixed
         try:
             config = part.Config.model_validate(options)
-            problems = [] if context is None else list(part.check(config, context))
+            problems = [] if context is None else list(_problems(part, config, context))
         except (ValidationError, UserError) as error:
             why = str(error)
             continue
@@ -65,6 +65,13 @@ def draw_config(
         why = problems[0].message
     draw.note("rejected", f"{part.__name__} takes none of {TRIES} drawn configs: {why}")
     draw.reject()
+
+
+def _problems(part: type[Component], config: ComponentConfig, context: Any) -> Iterator[Problem]:
+    """What the part and the parts inside its config say against it."""
+    yield from part.check(config, context)
+    for _, spec in nested_specs(config):
+        yield from spec.part.check(spec.config, context)
 
 
 def draw_options(

@@ -23,11 +23,11 @@ def _read_count(value: object) -> object:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT])", value)
         if match is None:
             raise PydanticCustomError(
-                "count", "{value!r} is not a count; write a whole number, or 64k, 2M, 1.5G", {"value": value}
+                "count", "'{value}' is not a count; write a whole number, or 64k, 2M, 1.5G", {"value": value}
             )
         exact = float(match[1]) * _SUFFIX[match[2]]
         if exact != int(exact):
-            raise PydanticCustomError("count", "{value!r} is not a whole number", {"value": value})
+            raise PydanticCustomError("count", "'{value}' is not a whole number", {"value": value})
         return int(exact)
     return value
 
@@ -119,7 +119,11 @@ class Component:
 
     @classmethod
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
-        """Yield what makes ``config`` unusable in ``context`` (for model parts a ``ModelContext``)."""
+        """Yield what makes ``config`` unusable in its place.
+
+        ``context`` is a ``ModelContext`` for the parts of a model, the resolved recipe as plain data for stages
+        and the parts that they name.
+        """
         yield from ()
 
 
@@ -224,7 +228,7 @@ class Spec(Generic[PartT]):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         metadata: Any = schema.get("metadata") or {}
-        return {"$ref": f"#/$defs/kind:{metadata['corelm_kind']}"}
+        return {"x-kind": metadata["corelm_kind"]}
 
 
 @cache
@@ -240,7 +244,7 @@ def _of_kind(spec: Spec[Any], kind: str) -> Spec[Any]:
     if spec.kind != kind:
         raise PydanticCustomError(
             "part_wrong_kind",
-            "{name!r} is of kind {found}, not {kind}",
+            "'{name}' is of kind {found}, not {kind}",
             {"name": spec.name, "found": spec.kind, "kind": kind},
         )
     return spec
@@ -260,8 +264,8 @@ def nested_specs(config: ComponentConfig) -> Iterator[tuple[tuple[str | int, ...
             for inner, spec in nested_specs(value.config):
                 yield path + inner, spec
         elif isinstance(value, BaseModel):
-            for name in type(value).model_fields:
-                yield from walk(getattr(value, name), (*path, name))
+            for name, info in type(value).model_fields.items():
+                yield from walk(getattr(value, name), (*path, info.alias or name))
         elif isinstance(value, dict):
             for key, item in value.items():
                 yield from walk(item, (*path, key))
@@ -269,5 +273,4 @@ def nested_specs(config: ComponentConfig) -> Iterator[tuple[tuple[str | int, ...
             for index, item in enumerate(value):
                 yield from walk(item, (*path, index))
 
-    for name in type(config).model_fields:
-        yield from walk(getattr(config, name), (name,))
+    yield from walk(config, ())

@@ -32,7 +32,7 @@ class Quantized:
 
     Attributes:
         record: plain data from which ``rebuild`` makes the same modules again, empty:
-            ``{"quantizer": {use …}, "modules": {name: facts}}``.
+            ``{"quantizer": {use …}, "modules": {name: facts}}``; for the model's ``record_transform``.
         figures: for the table of stages: maps, bits per weight, bytes before and after, mean and worst relative
             error of a map's outputs, divergence from the model as it was.
         errors: relative error per module; of its outputs where there is calibration data, else of its weights.
@@ -90,7 +90,6 @@ def quantize_model(
             if name in done.notes:
                 watch.note(f"{name}: {done.notes[name]}")
             watch.step(len(done.errors), len(linears), {"relative_error": done.errors[name]})
-    model.record_transform(done.record)
     done.figures = _figures(model.module, done, size) | _divergence(before, _answers(model, batches))
     return done
 
@@ -193,10 +192,9 @@ def _observe(
 
 def real_rows(x: Tensor, valid: Tensor | None) -> Tensor:
     """Inputs of real tokens, ``(tokens, inputs)``; rows that a router has picked are all taken for real."""
-    rows = x.reshape(-1, x.shape[-1])
-    if valid is not None and len(rows) == valid.numel():
-        return rows[valid.flatten()]
-    return rows
+    if valid is not None and x.shape[:-1] == valid.shape:
+        return x[valid]
+    return x.reshape(-1, x.shape[-1])
 
 
 def update(statistics: Statistics | None, rows: Tensor) -> Statistics:

@@ -57,6 +57,14 @@ class Template(Component):
     def prompt(self, messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[int, ...]:
         """Tokens after which the assistant's answer begins."""
 
+    def as_jinja(self) -> str | None:
+        """The same text as a chat template of Hugging Face's; None where it can't be said.
+
+        Ids may differ where a turn's content begins or ends with white space, since other readers tokenize the whole
+        text at once, and such readers let content spell special tokens.
+        """
+        return None
+
     @abstractmethod
     def stop(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Ids that end the assistant's turn."""

@@ -87,14 +87,9 @@ class Tokenizer(Component):
         return None
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Whether this foreign file (or folder) describes a tokenizer that this part can be, id for id."""
-        return False
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """The tokenizer that a foreign file describes; only where ``recognises``."""
-        raise NotImplementedError
+    def from_tokenizers_json(cls, text: str) -> Self | None:
+        """A tokenizer that encodes as this ``tokenizer.json`` says; None where this part can't."""
+        return None
 
     def normalise(self, text: str) -> str:
         """What ``decode(encode(text))`` gives; the identity unless ``lossy``."""
@@ -127,10 +122,11 @@ class Tokenizer(Component):
         return self.specials[END_OF_TEXT]
 
 
-def read_foreign(path: Path) -> Tokenizer | None:
-    """The tokenizer that a foreign file describes, by the first installed part that recognises it; else None."""
+def read_tokenizers_json(text: str) -> Tokenizer | None:
+    """The tokenizer that a ``tokenizer.json`` describes, by the first installed part that can be it; else None."""
     for record in registration.active().parts("tokenizer"):
         part: type[Tokenizer] = record.load()
-        if part.recognises(path):
-            return part.read(path)
+        made = part.from_tokenizers_json(text)
+        if made is not None:
+            return made
     return None

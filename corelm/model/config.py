@@ -109,7 +109,7 @@ class Letters(ComponentConfig):
         missing = sorted(set(self.letters) - set(self.names_))
         if missing:
             raise PydanticCustomError(
-                "pattern_letter", "letter {letter!r} is not explained in names", {"letter": missing[0]}
+                "pattern_letter", "letter '{letter}' is not explained in names", {"letter": missing[0]}
             )
         return _cycle([self.names_[letter] for letter in self.letters], depth)
 
@@ -195,7 +195,7 @@ class ModelConfig(LayerConfig):
             if name not in known:
                 raise PydanticCustomError(
                     "pattern_block",
-                    "the pattern names the block {name!r}; blocks: {known}",
+                    "the pattern names the block '{name}'; blocks: {known}",
                     {"name": name, "known": ", ".join(sorted(known))},
                 )
         return ["+".join(dict.fromkeys(names)) for names in zip(*per_axis, strict=True)]

@@ -22,7 +22,7 @@ from corelm.files import publish, read_json, sha256, sync, write_json, writing
 from corelm.kinds.component import Spec
 from corelm.kinds.interchange import Imported
 from corelm.kinds.template import Template
-from corelm.kinds.tokenizer import Tokenizer
+from corelm.kinds.tokenizer import Tokenizer, read_tokenizers_json
 from corelm.model import transforms
 from corelm.model.assemble import assemble
 from corelm.model.config import ModelConfig
@@ -80,17 +80,20 @@ def tensors_of(model: LanguageModel, dtype: torch.dtype | None = None) -> dict[s
     """Everything that is saved, by canonical name; tied tensors once."""
     seen: set[tuple[int, int]] = set()
     tensors: dict[str, Tensor] = {}
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for name, tensor in model.state_dict().items():
         place = (tensor.data_ptr(), tensor.numel())
         if tensor.numel() and place in seen:
             continue
         seen.add(place)
-        cast = dtype is not None and tensor.is_floating_point()
+        cast = dtype is not None and name in parameters  # the steps of codes keep their type
         tensors[name] = (tensor.to(dtype) if cast else tensor).detach().cpu().contiguous()
     return tensors
 
 
-def load(folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> LanguageModel:
+def load(
+    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> LanguageModel:
     """Read a model's folder, in evaluation mode.
 
     Raises:
@@ -174,7 +177,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Read a tokenizer: a folder of ours, or a file that some installed tokenizer recognises.
+    """Read a tokenizer: a folder of ours, or a ``tokenizer.json`` that some installed tokenizer can be.
 
     Raises:
         UserError: nothing there that can be read.
@@ -184,11 +187,11 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         if (folder / "part.json").is_file():
             spec = Spec.read("tokenizer", read_json(folder / "part.json"))
             return spec.part.load(spec.config, folder)  # type: ignore[no-any-return]
-    for record in registration.active().parts("tokenizer"):
-        part: Any = record.load()
-        if getattr(part, "recognises", None) and part.recognises(path):
-            tokenizer: Tokenizer = part.read(path)
-            return tokenizer
+    described = path / "tokenizer.json" if path.is_dir() else path
+    if described.is_file():
+        found = read_tokenizers_json(described.read_text(encoding="utf-8", errors="replace"))
+        if found is not None:
+            return found
     raise UserError(
         f"{path} holds no tokenizer that can be read",
         remedy="Give a tokenizer folder, a model folder, or a tokenizer.json.",

@@ -166,7 +166,8 @@ def _joined(before: Tensor | None, new: Tensor | None, past: int, ids: Tensor) -
         return None
     parts = (before, ids.shape[0], past), (new, ids.shape[0], ids.shape[1])
     return torch.cat(
-        [torch.ones(rows, time, dtype=torch.bool, device=ids.device) if p is None else p for p, rows, time in parts], 1
+        [torch.ones(rows, time, dtype=torch.bool, device=ids.device) if p is None else p for p, rows, time in parts],
+        1,
     )
 
 

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from corelm.errors import UserError
-from corelm.kinds.batch import Stateful
 from corelm.files import publish, read_json, sha256, sync, write_json, writing
+from corelm.kinds.batch import Stateful
 
 
 def flatten(state: Any, tensors: dict[str, torch.Tensor], path: str = "") -> Any:

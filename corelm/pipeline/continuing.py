@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from corelm.files import read_json
 from corelm.pipeline import identity
 from corelm.pipeline.checkpoints import StageCheckpoints
-from corelm.files import read_json
 from corelm.pipeline.plan import Unit
 
 KEPT = "resume"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from corelm.errors import Interrupted, UserError
+from corelm.files import write_json, writing
 from corelm.kinds.component import Spec
 from corelm.kinds.data import DataConfig
 from corelm.kinds.packer import Tokens
@@ -21,7 +22,6 @@ from corelm.kinds.tokenizer import END_OF_TEXT, Tokenizer
 from corelm.model import loading
 from corelm.pipeline import records
 from corelm.pipeline.context import StageContext
-from corelm.files import write_json, writing
 from corelm.pipeline.tokens import write_tokens
 
 CHUNK = 256

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 import corelm
+from corelm.files import digest, folder_digest, sha256
 from corelm.kinds.component import Spec, nested_specs
 from corelm.kinds.source import Source
-from corelm.files import digest, folder_digest, sha256
 from corelm.registration import Record
 
 

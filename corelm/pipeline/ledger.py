@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from corelm.kinds.tracker import StageSummary
 from corelm.files import read_json
+from corelm.kinds.tracker import StageSummary
 
 LEDGER = "stage.json"
 """In each stage's folder: what it is, what it depends on, what came out."""

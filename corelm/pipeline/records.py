@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from corelm.errors import UserError
+from corelm.files import writing
 from corelm.kinds.component import Spec
 from corelm.kinds.data import DataConfig
 from corelm.kinds.records import Choice, Conversation, Labelled, Message, Preference, Record, Text
 from corelm.kinds.trainer import Watch
-from corelm.files import writing
 
 _TYPES: dict[str, type[Any]] = {
     "text": Text,

@@ -13,12 +13,12 @@ from typing import Any
 
 import corelm
 from corelm.errors import Interrupted, UserError
+from corelm.files import folder_digest, locked, publish, read_json, write_json, writing
 from corelm.kinds.stage import Artifact
 from corelm.kinds.tracker import StageSummary
 from corelm.pipeline import continuing, identity
 from corelm.pipeline.checkpoints import StageCheckpoints
 from corelm.pipeline.context import StageContext
-from corelm.files import folder_digest, locked, publish, read_json, write_json, writing
 from corelm.pipeline.ledger import LEDGER
 from corelm.pipeline.plan import Unit, model_config, model_source, units_of
 from corelm.pipeline.watch import StageWatch, Stop, Watchers

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from corelm.errors import UserError
-from corelm.kinds.packer import Tokens
 from corelm.files import read_json, write_json, writing
+from corelm.kinds.packer import Tokens
 
 
 class DiskTokens:

@@ -173,7 +173,8 @@ def _laid(data: Any, keys: list[str], value: Any) -> tuple[Any, Path_]:
     key, *rest = keys
     if isinstance(data, list):
         if not key.isdecimal() or int(key) >= len(data):
-            raise LookupError(f"{key!r} is not a position in this list of {len(data)}; write one from 0 to {len(data) - 1}")
+            allowed = f"write one from 0 to {len(data) - 1}" if data else "it is empty"
+            raise LookupError(f"{key!r} is not a position in this list of {len(data)}; {allowed}")
         inner, path = _laid(data[int(key)], rest, value)
         return [*data[: int(key)], inner, *data[int(key) + 1 :]], (int(key), *path)
     if isinstance(data, str):
@@ -193,7 +194,14 @@ def _made(keys: list[str], value: Any) -> tuple[Any, Path_]:
     return value, tuple(keys)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes the strings of a recipe as the plain strings that they are."""
+
+
+_Dumper.add_representer(RecipeText, lambda dumper, text: dumper.represent_str(str(text)))
+
+
 def flow(value: Any) -> str:
     """One value as YAML on one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=10_000, allow_unicode=True)
     return text.removesuffix("...\n").strip()

@@ -28,7 +28,7 @@ def kl_k3(logprobs: PerToken, ref_logprobs: PerToken) -> PerToken:
 
 def token_rewards(score: Float[Tensor, " rows"], kl: PerToken, mask: Mask, kl_coefficient: float) -> PerToken:
     """−coefficient · KL at every token of the answer, and the answer's score at its last one."""
-    rewards = torch.where(mask, kl_coefficient * kl, 0.0)
+    rewards = torch.where(mask, -kl_coefficient * kl, 0.0)
     columns = torch.arange(mask.shape[1], device=mask.device)
     last = torch.where(mask, columns, -1).amax(dim=1, keepdim=True)
     return rewards + torch.where(mask & (columns == last), score[:, None].to(rewards.dtype), 0.0)

@@ -44,3 +44,12 @@ class ChatTemplate(TurnTemplate):
     def gap(self, tokenizer: Tokenizer) -> list[int]:
         """A line break."""
         return tokenizer.encode("\n")
+
+    def as_jinja(self) -> str:
+        """The layout as a chat template."""
+        return (
+            "{% for message in messages %}"
+            f"{{{{ '{START}' + message['role'] + '\\n' + message['content'] + '{END}\\n' }}}}"
+            "{% endfor %}"
+            f"{{% if add_generation_prompt %}}{{{{ '{START}assistant\\n' }}}}{{% endif %}}"
+        )

@@ -77,7 +77,7 @@ class _Read:
         self._line = line
 
     def __call__(self) -> Any:
-        return json.loads(self._line.decode("utf-8"))
+        return json.loads(self._line.decode("utf-8").rstrip())
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -48,3 +49,14 @@ class PlainTemplate(TurnTemplate):
     def stop(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """The end-of-text token."""
         return (special(END_OF_TEXT, tokenizer, "plain"),)
+
+    def as_jinja(self) -> str:
+        """The layout as a chat template."""
+        headings = json.dumps(self.config.model_dump(), ensure_ascii=False)
+        return (
+            f"{{% set headings = {headings} %}}"
+            "{% for message in messages %}"
+            f"{{{{ headings[message['role']] + '\\n' + message['content'] + '{END_OF_TEXT}' }}}}"
+            "{% endfor %}"
+            "{% if add_generation_prompt %}{{ headings['assistant'] + '\\n' }}{% endif %}"
+        )

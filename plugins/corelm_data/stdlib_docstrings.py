@@ -233,6 +233,6 @@ def first_paragraph(docstring: str, longest: int) -> str:
     paragraphs = (" ".join(part.split()) for part in inspect.cleandoc(docstring).split("\n\n"))
     paragraph = next((part for part in paragraphs if not re.match(r"[\w.]+\(.*\)\.?( *->|$)", part)), "")
     if len(paragraph) > longest:
-        ends = [match.end() for match in re.finditer(r"[.!?](?= )", paragraph[: longest + 1])]
+        ends = [match.end() for match in re.finditer(r"[.!?](?= )", paragraph[: max(longest, 0) + 1])]
         paragraph = paragraph[: ends[-1]] if ends else ""
     return paragraph if len(paragraph.split()) >= 3 and ">>>" not in paragraph else ""

@@ -23,7 +23,8 @@ class TopP(Sampler):
         self, logits: Float[Tensor, "batch vocab"], ids: Int[Tensor, "batch time"]
     ) -> Float[Tensor, "batch vocab"]:
         """Keep the nucleus."""
-        if without_nan(logits) is not None and self.config.p == 1:
+        without_nan(logits)
+        if self.config.p == 1:
             return logits
         # From the unlikeliest up: a token goes while what goes, itself included, is at most 1 − p. Small masses are
         # added first, so that the sum is exact where it decides.

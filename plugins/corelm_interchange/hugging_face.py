@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from corelm.errors import UserError
-from corelm.kinds import AdaptedLinear, Imported, Interchange, LanguageModel, Tokenizer
+from corelm.kinds import END_OF_TEXT, AdaptedLinear, Imported, Interchange, LanguageModel, Tokenizer
 from corelm.kinds.quantized_linear import QuantizedLinear
-from corelm.kinds.tokenizer import read_foreign
+from corelm.kinds.tokenizer import read_tokenizers_json
 from corelm.kinds.trainer import Watch
 from corelm_interchange import llama
 from corelm_interchange.proof import same_answers, same_tensors, same_tokens, transformers_version
@@ -54,6 +54,13 @@ class HuggingFace(Interchange):
         theirs = read_tensors(source)
         if section["head"]["tied"]:
             theirs.pop("lm_head.weight", None)  # some writers store the tied table twice
+        lacking = sorted(llama.expected(section) - set(theirs))
+        if lacking:
+            raise UserError(
+                f"{source} lacks {len(lacking)} tensors, the first is {lacking[0]}",
+                remedy="Is the folder complete, and its config.json its own?",
+                code="tensor-missing",
+            )
         tensors, strange = llama.renamed(theirs, section["layers"], back=True)
         if strange:
             raise UserError(
@@ -62,7 +69,7 @@ class HuggingFace(Interchange):
                 code="tensor-unknown",
             )
         described = source / "tokenizer.json"
-        tokenizer = read_foreign(described) if described.is_file() else None
+        tokenizer = read_tokenizers_json(described.read_text(encoding="utf-8")) if described.is_file() else None
         if tokenizer is None:
             notes.append(
                 "tokenizer.json: no installed tokenizer encodes as it says"
@@ -89,7 +96,8 @@ class HuggingFace(Interchange):
 
     def _write(self, model: LanguageModel, folder: Path, watch: Watch) -> None:
         ours = {name: tensor.detach().cpu() for name, tensor in plain_tensors(model.module)}
-        width = ours["layers.0.feedforward.gate.weight"].shape[0] if model.depth else 0
+        gate = ours.get("layers.0.feedforward.gate.weight")
+        width = 0 if gate is None else len(gate)
         config = llama.config_of(model.section, vocab_size=model.vocab_size, width=width)
         theirs, strange = llama.renamed(ours, model.depth, back=False)
         if strange:
@@ -142,7 +150,7 @@ class HuggingFace(Interchange):
 
 def plain_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Canonical names and tensors as if nothing were quantized or adapted; tied tensors once."""
-    seen: set[int] = set()
+    seen: set[Tensor] = set()
     inside: tuple[str, ...] = ()
     for prefix, child in module.named_modules():
         if prefix.startswith(inside) and inside:
@@ -154,8 +162,9 @@ def plain_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             weight = plain.weight if plain is not None else child.canonical().dequantize()
             held = [("weight", weight), ("bias", plain.bias if plain is not None else child.bias)]
         for name, tensor in held:
-            if tensor is not None and id(tensor) not in seen:
-                seen.add(id(tensor))
+            if tensor is not None and tensor not in seen:
+                if isinstance(tensor, nn.Parameter):
+                    seen.add(tensor)
                 yield f"{prefix}.{name}" if prefix else name, tensor
 
 
@@ -179,19 +188,18 @@ def _ends(model: LanguageModel, tokenizer: Tokenizer | None) -> list[int]:
     if tokenizer is None:
         return []
     turn = model.template.stop(tokenizer) if model.template else ()
-    return list(dict.fromkeys([tokenizer.end_of_text, *turn]))
+    ends = [tokenizer.specials[END_OF_TEXT]] if END_OF_TEXT in tokenizer.specials else []
+    return list(dict.fromkeys([*ends, *turn]))
 
 
 def _tokenizer_config(model: LanguageModel, tokenizer: Tokenizer) -> dict[str, Any]:
-    spelling = {number: special for special, number in tokenizer.specials.items()}
-    end = spelling[tokenizer.end_of_text]
-    config = {
+    config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": model.context,
         "clean_up_tokenization_spaces": False,
-        "eos_token": end,
-        "pad_token": end,
     }
+    if END_OF_TEXT in tokenizer.specials:
+        config |= {"eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT}
     jinja = model.template.as_jinja() if model.template else None
     return {**config, "chat_template": jinja} if jinja else config
 

@@ -22,12 +22,12 @@ WHOLE: Final = (
 )
 """Names of tensors that exist once, ours and theirs."""
 PER_LAYER: Final = (
-    ("attention_norm.weight", "input_layernorm.weight"),
+    ("sub_layers.attention.pre_norm.weight", "input_layernorm.weight"),
     ("attention.query.", "self_attn.q_proj."),
     ("attention.key.", "self_attn.k_proj."),
     ("attention.value.", "self_attn.v_proj."),
     ("attention.output.", "self_attn.o_proj."),
-    ("feedforward_norm.weight", "post_attention_layernorm.weight"),
+    ("sub_layers.feedforward.pre_norm.weight", "post_attention_layernorm.weight"),
     ("feedforward.gate.", "mlp.gate_proj."),
     ("feedforward.up.", "mlp.up_proj."),
     ("feedforward.down.", "mlp.down_proj."),
@@ -216,13 +216,14 @@ def section_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     ours = next((here for here, there in ACTIVATIONS if there == activation), None)
     if ours is None:
         raise UserError(f"the activation {activation!r} (hidden_act) is not known", code="unknown-activation")
-    heads, bias = config["num_attention_heads"], config.get("attention_bias", False)
+    heads, dim = int(config["num_attention_heads"]), int(config["hidden_size"])
+    bias = bool(config.get("attention_bias", False))
     eps = float(config.get("rms_norm_eps", 1e-6))
     section = {
-        "dim": config["hidden_size"],
-        "layers": config["num_hidden_layers"],
-        "context": config.get("max_position_embeddings", 2048),
-        "vocab_size": config["vocab_size"],
+        "dim": dim,
+        "layers": int(config["num_hidden_layers"]),
+        "context": int(config.get("max_position_embeddings", 2048)),
+        "vocab_size": int(config["vocab_size"]),
         "embedding": {"use": "token"},
         "block": {"use": "residual", "layout": "pre"},
         "connection": {"use": "single"},
@@ -234,8 +235,8 @@ def section_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         "attention": {
             "use": "gqa",
             "heads": heads,
-            "kv_heads": config.get("num_key_value_heads") or heads,
-            "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
+            "kv_heads": int(config.get("num_key_value_heads") or heads),
+            "head_dim": int(config.get("head_dim") or dim // heads),
             "qkv_bias": bias,
             "output_bias": bias,
             "dropout": float(config.get("attention_dropout", 0.0)),
@@ -243,10 +244,10 @@ def section_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         "feedforward": {
             "use": "glu",
             "activation": {"use": ours},
-            "width": config["intermediate_size"],
-            "bias": config.get("mlp_bias", False),
+            "width": int(config["intermediate_size"]),
+            "bias": bool(config.get("mlp_bias", False)),
         },
-        "head": {"use": "language-model", "tied": config.get("tie_word_embeddings", False)},
+        "head": {"use": "language-model", "tied": bool(config.get("tie_word_embeddings", False))},
     }
     unknown = sorted(set(config) - UNDERSTOOD - WITHOUT_EFFECT)
     return section, [f"config.json: the field {name!r} was not understood" for name in unknown]
@@ -268,6 +269,22 @@ def _theta(config: Mapping[str, Any]) -> float:
 
 
 # Names --------------------------------------------------------------------------------------------------------------
+
+
+def expected(section: Mapping[str, Any]) -> set[str]:
+    """Their names of all tensors that a model with this config has."""
+    names = {theirs for ours, theirs in WHOLE if ours != "head.weight" or not section["head"]["tied"]}
+    biased = {"self_attn": section["attention"]["qkv_bias"], "mlp": section["feedforward"]["bias"]}
+    for layer in range(section["layers"]):
+        for _, theirs in PER_LAYER:
+            name = f"model.layers.{layer}.{theirs}"
+            if not name.endswith("."):
+                names.add(name)
+                continue
+            names.add(f"{name}weight")
+            if biased[theirs.partition(".")[0]]:
+                names.add(f"{name}bias")
+    return names
 
 
 def renamed(tensors: Mapping[str, Tensor], layers: int, *, back: bool) -> tuple[dict[str, Tensor], list[str]]:

@@ -49,7 +49,7 @@ def same_answers(model: LanguageModel, folder: Path) -> None:
 
     module = model.module
     if any(parameter.dtype != torch.float32 for parameter in module.parameters()):
-        model = copy.deepcopy(module).to("cpu", torch.float32)  # type: ignore[assignment]
+        model = copy.deepcopy(module).to("cpu", torch.float32)
     with _quiet():
         theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
     length = min(model.context, 32)

@@ -51,6 +51,8 @@ class RotaryPosition(Position):
 
     def prepare(self, positions: Int[Tensor, "batch time"]) -> _Turns:
         """Cosine and sine of every angle, once per forward for all layers."""
+        if positions.stride(0) == 0:  # one row, expanded
+            positions = positions[:1]
         angles = positions.to(torch.float64)[:, None, :, None] * self.frequencies(positions.device)
         return _Turns(angles.cos(), angles.sin())
 
@@ -72,7 +74,10 @@ class RotaryPosition(Position):
 
 
 class _Turns:
-    """Cosines and sines, ``(batch, 1, time, pairs)``, converted at most once to the type that products need."""
+    """Cosines and sines, converted at most once to the type that products need.
+
+    Their shape is ``(rows, 1, time, pairs)``, rows being the batch size, or 1 when rows are alike.
+    """
 
     def __init__(self, cos: Tensor, sin: Tensor) -> None:
         self._converted = {torch.float64: (cos, sin)}

@@ -52,21 +52,19 @@ class Grid:
         high = nothing.scatter_reduce(1, index, weight, "amax")
         low = nothing.scatter_reduce(1, index, weight, "amin")
         reach = torch.maximum(high, -low) if self.symmetric else high - low
-        scale = self._kept(reach, 2 ** (self.bits - 1) - 1 if self.symmetric else self.top)
+        scale = self._kept(reach / (2 ** (self.bits - 1) - 1 if self.symmetric else self.top))
         scale = torch.where(scale == 0, torch.ones_like(scale), scale)  # a group of zeros: any step will do
         if self.symmetric:
             return scale, torch.full_like(scale, 2 ** (self.bits - 1))
         return scale, torch.round(-low / scale).clamp(0, self.top)
 
-    def _kept(self, reach: Tensor, count: int) -> Tensor:
-        """Steps, ``count`` of which make ``reach``, rounded to what they are kept in."""
-        exact = reach / count
+    def _kept(self, exact: Tensor) -> Tensor:
+        """Steps in the type that they are kept in, rounded up where they must be: down would cut weights off."""
         dtype = self._dtype(exact)
         kept = exact.to(dtype)
         if kept.dtype != exact.dtype:
-            # Where rounding down (near the smallest numbers) would cut off more than half a step, round up.
-            short = (exact - kept.to(exact.dtype)) * count > kept.to(exact.dtype) / 2
-            kept = torch.where(short, (kept.view(torch.int16) + 1).view(dtype), kept)
+            above = (kept.view(torch.int16) + 1).view(dtype)
+            kept = torch.where(kept.to(exact.dtype) < exact, above, kept)
         wrong = ~torch.isfinite(kept)
         if wrong.any():
             output, group = (int(i) for i in wrong.nonzero()[0])

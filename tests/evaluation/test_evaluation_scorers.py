@@ -156,7 +156,7 @@ def test_bits_per_byte_and_perplexity_are_the_same_likelihood(documents: list[st
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_the_order_of_the_records_changes_no_bit(rng: random.Random):
     documents = [Text(f"text {i} of words", str(i)) for i in range(40)]
     questions = [Choice(("c",), (f"a{i}", f"bb{i}"), i % 2, str(i)) for i in range(70)]

@@ -12,6 +12,7 @@ from corelm.kinds import (
     LayerStep,
     MaskFacts,
     MaskView,
+    Position,
     PositionView,
     SlotSpec,
     SlotView,
@@ -86,6 +87,18 @@ class FakeSlot:
             return SlotView(self.kept, torch.empty(0, dtype=torch.long))
         stored = next(iter(self.kept.values())).shape[-2]
         return SlotView(self.kept, torch.arange(self.first, self.first + stored))
+
+
+class Hot(Position):
+    """Doubles queries, and more so later in the row; the least scheme with the hook ``query``."""
+
+    hooks = frozenset({"query"})
+
+    def prepare(self, positions: Tensor) -> Tensor:
+        return 2.0 + positions[:, None, :, None]
+
+    def scale_query(self, q: Tensor, prepared: Tensor) -> Tensor:
+        return q * prepared
 
 
 class Setting:

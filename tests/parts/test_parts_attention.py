@@ -2,10 +2,11 @@ import math
 
 import pytest
 import torch
+from corelm_attention import kernels
 from corelm_attention.kernels import attend
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts_helpers import Setting, build, layer, normal
+from parts_helpers import Hot, Setting, build, layer, normal
 
 from corelm.kinds import ModelContext, Spec, declared
 
@@ -130,6 +131,22 @@ def test_the_jacobian_has_exactly_the_support_of_the_window():
             assert bool(jacobian[0, t, :, 0, s].abs().max() > 1e-12) == (t - 3 < s <= t), (t, s)
 
 
+@pytest.mark.parametrize("name", ["gqa", "gated-linear"])
+def test_schemes_that_change_queries_alone_are_asked(name):
+    part = build("attention", {"use": name, "heads": 2, "head_dim": 4}, layer(8))
+    seen = []
+    plain, hot = Setting(part, ["rope"]), Setting(part, ["rope"])
+    hot.schemes.append(Hot(None, part.geometry))
+    scheme = hot.schemes[-1]
+    original = scheme.scale_query
+    scheme.scale_query = lambda q, prepared: seen.append(q.shape) or original(q, prepared)
+    x = normal(1, 5, 8)
+    assert "query" in part.offers(part.config)
+    assert not torch.allclose(plain.run(x), hot.run(x), atol=1e-9)
+    assert seen == [(1, 2, 5, 4)]
+    torch.testing.assert_close(hot.cached(x, [2, 1, 2]), hot.run(x), **EXACT)
+
+
 def test_padding_and_other_documents_never_matter():
     part = build("attention", {"use": "gqa", "heads": 4, "kv_heads": 2, "qk_norm": "rmsnorm"}, layer(16))
     a, b, pad = normal(1, 3, 16), normal(1, 4, 16, seed=1), 100 * normal(1, 2, 16, seed=2)
@@ -195,6 +212,17 @@ def names(part, time=8, keys=None, plain=True, biased=False):
     return part.kernel(q.requires_grad_(torch.is_grad_enabled()), k, plain=plain, biased=biased)
 
 
+def test_slices_of_the_explicit_kernel_change_nothing(monkeypatch):
+    q, k = normal(5, 4, 6, 4), normal(5, 2, 6, 4, seed=1)
+    bias, mask = normal(5, 4, 6, 6), torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
+    options = {"mask": mask, "bias": bias, "scale": 0.5}
+    whole = attend("explicit", q, k, k, **options)
+    for rows in (1, 2):
+        monkeypatch.setattr(kernels, "SLICE_BYTES", rows * 4 * 6 * 6 * 8)
+        torch.testing.assert_close(attend("explicit", q, k, k, **options), whole, **EXACT)
+    assert attend("explicit", q[:0], k[:0], k[:0], mask=mask, bias=None, scale=0.5).shape == (0, 4, 6, 4)
+
+
 def test_the_kernel_is_chosen_by_shape_and_purpose():
     part = build("attention", {"use": "gqa", "heads": 4, "kv_heads": 2}, layer(16))
     assert names(part) == "explicit"
@@ -206,6 +234,9 @@ def test_the_kernel_is_chosen_by_shape_and_purpose():
         assert names(part, time=1, keys=9) == "sdpa-mask"
         assert names(part, time=3, keys=9) == "sdpa-mask"
         assert names(part, biased=True) == "sdpa-bias"
+    half = build("attention", {"use": "gqa", "heads": 4, "kv_heads": 2}, layer(16)).bfloat16()
+    assert [names(half, time=t) for t in (512, 513)] == ["explicit", "sdpa-causal"]
+    assert [names(part.float(), time=t) for t in (128, 129)] == ["explicit", "sdpa-causal"]
     capped = build("attention", {"use": "gqa", "heads": 4, "softcap": 5.0}, layer(16))
     assert names(capped, time=4096) == "explicit"
     dropping = build("attention", {"use": "gqa", "heads": 4, "dropout": 0.5}, layer(16))

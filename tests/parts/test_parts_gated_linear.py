@@ -102,6 +102,16 @@ def test_padding_neither_writes_nor_decays():
         torch.testing.assert_close(y[valid], alone[0], **EXACT)
 
 
+def test_a_document_goes_on_after_padding_that_belongs_to_none():
+    part, x, pad = mixer(4), normal(1, 6, 8), normal(1, 2, 8, seed=1)
+    documents = torch.tensor([[-1, -1, 0, 0, -1, -1, 0, 1, 1, 1]])
+    row = torch.cat((pad, x[:, :2], pad, x[:, 2:]), 1)
+    setting = Setting(part, ["rope"], valid=documents >= 0, documents=documents)
+    alone = torch.cat([Setting(part, ["rope"]).run(piece) for piece in (x[:, :3], x[:, 3:])], 1)
+    for y in (setting.run(row), setting.cached(row, [3, 2, 1, 1, 3])):
+        torch.testing.assert_close(y[documents >= 0], alone[0], **EXACT)
+
+
 def test_documents_start_from_zero_inside_chunks_and_across_calls():
     part = mixer(4)
     pieces = [normal(1, n, 8, seed=n) for n in (3, 1, 5, 2)]

@@ -151,6 +151,7 @@ def test_alibi_rows_have_their_own_positions():
     assert torch.equal(both[1:], scheme.scores(positions[1:], positions[1:]))
     alike = positions[:1].expand(2, -1)
     assert torch.equal(scheme.scores(alike, alike), both[:1])
+    assert torch.equal(scheme.scores(positions, alike)[1], scheme.scores(positions[1:], alike[1:])[0])
 
 
 def test_none_has_no_hooks():

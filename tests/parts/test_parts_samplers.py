@@ -134,6 +134,12 @@ def test_tiny_temperatures_give_the_most_likely_token(dtype):
     assert cooler[0] > cooler[1] > cooler[2]
 
 
+def test_a_tiny_nucleus_is_the_most_likely_token():
+    logits = normal(300, 40).float()
+    kept = sampler("top-p", p=1e-12)(logits, torch.zeros(300, 1, dtype=torch.long)).isfinite()
+    assert torch.equal(kept.nonzero()[:, 1], logits.argmax(-1))
+
+
 def test_repetition_counts_once_and_never_raises_a_seen_token():
     logits = torch.tensor([[2.0, -2.0, 0.0, 1.0]])
     penalty = sampler("repetition-penalty", penalty=2.0)

@@ -220,7 +220,7 @@ def test_weights_that_are_not_finite_are_refused_by_channel(part, value):
         part.quantize(weight, Statistics(torch.eye(8), 8))
 
 
-@FEW
+@MANY
 @given(matrices(), st.sampled_from(["float16", "bfloat16"]), st.integers(-30, 0))
 def test_scales_in_half_precision_are_those_that_codes_were_chosen_with(case, scale_dtype, power):
     weight, options = case

@@ -1,0 +1,199 @@
+"""Properties of schedules: pure functions from step and total to a factor."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from corelm.conformance.bench import Bench, Subject
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+
+
+class ScheduleBench(Bench):
+    """Short and long trainings."""
+
+    kind = "schedule"
+    varies = False
+
+    def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
+        """A total."""
+        return {"total": draw.choice("total", [40, 1, 2, 7, 400])}
+
+    def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """The whole path."""
+        return [subject.part.factor(step, inputs["total"]) for step in range(inputs["total"] + 2)]
+
+
+def _path(part: PartUnderTest, draw: Draw) -> tuple[Any, int, list[float]]:
+    subject = part.bench.subject(part, draw)
+    inputs = part.bench.inputs(subject, draw)
+    return subject.part, inputs["total"], part.bench.call(subject, inputs)
+
+
+@property_of(
+    "schedule",
+    statement="Every factor is finite and in [0, 1], for all steps and totals from one on, far beyond the end too.",
+    catches="a division by zero at total 1, factors above one",
+    examples=40,
+)
+def in_unit_interval(part: PartUnderTest, draw: Draw) -> None:
+    """All steps, and far out."""
+    schedule, total, path = _path(part, draw)
+    for step, value in [*enumerate(path), (2 * total + 1, schedule.factor(2 * total + 1, total))]:
+        assert isinstance(value, float) and math.isfinite(value), f"factor({step}, {total}) = {value!r}"
+        assert 0 <= value <= 1 + 1e-12, f"factor({step}, {total}) = {value}"
+
+
+@property_of(
+    "schedule",
+    statement="From step total on the final value holds for ever.",
+    catches="a cosine that rises again (UniRL#223)",
+    examples=30,
+)
+def stays_at_the_end(part: PartUnderTest, draw: Draw) -> None:
+    """1, 7 and a million steps later."""
+    schedule, total, _ = _path(part, draw)
+    final = schedule.factor(total, total)
+    for later in (1, 7, 10**6):
+        value = schedule.factor(total + later, total)
+        assert abs(value - final) < 1e-12, f"factor({total + later}, {total}) = {value}, at the end it was {final}"
+
+
+@property_of(
+    "schedule",
+    statement="It rises (warm-up), then never again.",
+    catches="a rebound, a stair in the wrong direction",
+    examples=30,
+)
+def one_peak(part: PartUnderTest, draw: Draw) -> None:
+    """Unimodal."""
+    _, total, path = _path(part, draw)
+    peak = path.index(max(path))
+    rising, falling = path[: peak + 1], path[peak:]
+    assert all(a <= b + 1e-12 for a, b in zip(rising, rising[1:], strict=False)), f"falls before its peak at {peak}"
+    assert all(b <= a + 1e-12 for a, b in zip(falling, falling[1:], strict=False)), f"rises after its peak at {peak}"
+
+
+@property_of(
+    "schedule",
+    statement="The order of questions doesn't matter.",
+    catches="an internal counter",
+    tier="bit",
+    examples=10,
+)
+def a_pure_function(part: PartUnderTest, draw: Draw) -> None:
+    """Backwards."""
+    schedule, total, path = _path(part, draw)
+    backwards = [schedule.factor(step, total) for step in reversed(range(total + 2))]
+    assert backwards[::-1] == path, "asked in another order, it gives other factors"
+
+
+@property_of(
+    "schedule",
+    statement="There are no jumps: over a long training neighbouring factors differ little.",
+    catches="a staircase by epochs, a warm-up that begins over",
+    examples=20,
+)
+def no_jumps(part: PartUnderTest, draw: Draw) -> None:
+    """Double the length, halve the largest step; a decay that is given in steps is steep in any case."""
+    schedule = part.bench.subject(part, draw, warmup=50, decay=200).part
+
+    def largest(total: int) -> float:
+        path = [schedule.factor(step, total) for step in range(total + 1)]
+        return max(abs(a - b) for a, b in zip(path, path[1:], strict=False))
+
+    coarse, fine = largest(1_000), largest(8_000)
+    assert fine <= 0.6 * coarse or fine <= 1 / 50 + 1e-9, f"largest step {coarse:.4f} of 1000, {fine:.4f} of 8000"
+
+
+@property_of(
+    "schedule",
+    statement="A warm-up of W steps rises in equal steps and reaches the full rate at W.",
+    catches="off by one in the warm-up",
+    examples=30,
+    excuse=lambda part: None if "warmup" in part.cls.Config.model_fields else "it has no warm-up",
+)
+def warmup_is_linear(part: PartUnderTest, draw: Draw) -> None:
+    """t/W or (t + 1)/W, and one at W."""
+    warm = draw.choice("warmup", [0, 1, 4, 10])
+    schedule = part.bench.subject(part, draw, warmup=warm).part
+    total = 200
+    path = [schedule.factor(step, total) for step in range(warm + 1)]
+    assert abs(path[-1] - 1) < 1e-9, f"factor({warm}) = {path[-1]} after a warm-up of {warm}"
+    if warm:
+        low = [step / warm for step in range(warm)]
+        high = [(step + 1) / warm for step in range(warm)]
+        near = min(max(abs(a - b) for a, b in zip(path, line, strict=False)) for line in (low, high))
+        assert near < 1e-9, f"the warm-up is {path}, neither t/{warm} nor (t+1)/{warm}"
+
+
+@property_of(
+    "schedule",
+    statement="The final value is the one that the config names.",
+    catches="N − 1 in place of N, a quarter of a cosine",
+    examples=20,
+    excuse=lambda part: None if "final" in part.cls.Config.model_fields else "it names no final value",
+)
+def ends_where_it_says(part: PartUnderTest, draw: Draw) -> None:
+    """At the end exactly."""
+    final = draw.choice("final", [0.0, 0.1, 0.5])
+    schedule = part.bench.subject(part, draw, final=final, warmup=2).part
+    total = draw.choice("total", [10, 50, 400])
+    value = schedule.factor(total, total)
+    assert abs(value - final) < 1e-9, f"factor({total}, {total}) = {value}, final is {final}"
+
+
+@property_of(
+    "schedule",
+    statement="The shape is that of its name: a cosine is ½ + ½·cos, a line is a line, seen at N/4, N/2, 3N/4.",
+    catches="a line for a cosine, N in place of N − W",
+    examples=12,
+    excuse=lambda part: (
+        None if getattr(part.cls, "law", part.name) in ("cosine", "linear") else "its name promises no formula"
+    ),
+)
+def shape_of_its_name(part: PartUnderTest, draw: Draw) -> None:
+    """Oracle."""
+    law = getattr(part.cls, "law", part.name)
+    final, warm, length = draw.choice("final", [0.0, 0.2]), draw.choice("warmup", [0, 8]), 400
+    schedule = part.bench.subject(part, draw, final=final, warmup=warm).part
+    for share in (0.25, 0.5, 0.75):
+        falls = (1 + math.cos(math.pi * share)) / 2 if law == "cosine" else 1 - share
+        value, wanted = schedule.factor(warm + int(share * length), warm + length), final + (1 - final) * falls
+        assert abs(value - wanted) < 1e-9, f"{value} at {share} of the way down; {law} is {wanted}"
+
+
+@property_of(
+    "schedule",
+    statement="Up to stable_until(total) the path is the same for every larger total.",
+    catches="a training that can't be prolonged as promised",
+    examples=20,
+)
+def stable_as_promised(part: PartUnderTest, draw: Draw) -> None:
+    """Compare with longer trainings."""
+    schedule, total, path = _path(part, draw)
+    until = schedule.stable_until(total)
+    assert 0 <= until <= total, f"stable_until({total}) = {until}"
+    if until == 0:
+        raise NotApplicable("it promises nothing")
+    for longer in (total + 1, 2 * total, 10 * total):
+        for step in range(until):
+            value = schedule.factor(step, longer)
+            assert abs(value - path[step]) < 1e-12, f"factor({step}) is {path[step]} of {total}, {value} of {longer}"
+
+
+@property_of(
+    "schedule",
+    statement="Warm-up, plateau and decay: exactly one between them.",
+    catches="a decay that begins early or late",
+    examples=15,
+    excuse=lambda part: None if "decay" in part.cls.Config.model_fields else "it has no plateau",
+)
+def plateau_is_flat(part: PartUnderTest, draw: Draw) -> None:
+    """One from the end of the warm-up to the beginning of the decay."""
+    warm, decay, total = draw.choice("warmup", [0, 5]), draw.choice("decay", [10, 30]), 100
+    schedule = part.bench.subject(part, draw, warmup=warm, decay=decay, final=0.1).part
+    for step in range(warm, total - decay + 1):
+        value = schedule.factor(step, total)
+        assert abs(value - 1) < 1e-12, f"factor({step}, {total}) = {value} with warmup {warm} and decay {decay}"
+    assert schedule.factor(total - decay // 2, total) < 1, "it doesn't decay"

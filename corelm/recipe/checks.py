@@ -1,0 +1,169 @@
+"""Whether the parts of a recipe fit together: said when it is read, not found out at step 300."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from corelm.kinds.carriers import LayerContext
+from corelm.kinds.component import Problem, Spec, nested_specs
+from corelm.kinds.mask import Mask
+from corelm.model.config import LayerConfig, ModelConfig
+from corelm.recipe.schema import Load, RecipeConfig
+
+Path_ = tuple[str | int, ...]
+Found = Iterator[tuple[Path_, Problem]]
+
+
+def problems(config: RecipeConfig, resolved: Mapping[str, Any]) -> Found:
+    """Everything that does not fit, each with the path of the map that it is about."""
+    before = list(_sections(config))
+    if isinstance(config.model, ModelConfig):
+        vocab_size = _vocab_size(config)
+        before += _model(config.model, vocab_size)
+        before += _head(config, config.model)
+        if not before:
+            before += _assembles(config.model, vocab_size)
+    for name, node in config.stages.items():
+        before += _part(("stages", name), node.spec, resolved)
+    for section in ("corpus", "tokenizer", "template"):
+        chosen = getattr(config, section)
+        if isinstance(chosen, Spec):
+            before += _part((section,), chosen, resolved)
+        elif chosen is not None and not isinstance(chosen, Load):
+            for path, spec in nested_specs(chosen):
+                before += [((section, *path), problem) for problem in spec.part.check(spec.config, resolved)]
+    yield from before
+
+
+def model_alone(section: object) -> Found:
+    """What doesn't fit within the model, where that section is well-formed although others are not."""
+    try:
+        model = ModelConfig.model_validate(section)
+    except (ValidationError, PydanticCustomError):
+        return
+    yield from _model(model, 0)
+
+
+def _sections(config: RecipeConfig) -> Found:
+    """Stages find the sections that they read."""
+    starts = isinstance(config.model, Load)
+    if config.corpus is not None:
+        reads = config.corpus.source.part.yields(config.corpus.source.config)
+        if reads != "text":
+            message = f"a corpus is text; {config.corpus.source.name} yields {reads} records here"
+            yield ("corpus", "source"), Problem((), message, "Set `yields: text`, where it can.", "corpus-not-text")
+    if isinstance(config.tokenizer, Spec) and config.corpus is None:
+        yield ("tokenizer",), Problem((), "there is no corpus to train it on", "Add `corpus`.", "no-corpus")
+    for name, node in config.stages.items():
+        part = node.spec.part
+        fresh = part.uses_model and not node.upstream()
+        if fresh and config.model is None:
+            yield ("stages", name), Problem((), "it trains the recipe's model, and there is none", "Add `model`.", "no-model")
+        if fresh and config.tokenizer is None and not starts:
+            yield ("stages", name), Problem((), "its model needs a tokenizer", "Add `tokenizer`.", "no-tokenizer")
+        if part.uses_corpus and config.corpus is None and _reads_corpus(node.spec):
+            yield ("stages", name), Problem((), "it reads the corpus, and there is none", "Add `corpus`.", "no-corpus")
+        if part.uses_template and config.template is None and _reads_conversations(node.spec):
+            message = "it renders conversations, and there is no template"
+            yield ("stages", name), Problem((), message, "Add `template: chatml`.", "no-template")
+
+
+def _reads_corpus(spec: Spec[Any]) -> bool:
+    """Whether a stage really reads the corpus: tasks that all bring their own data don't."""
+    tasks = getattr(spec.config, "tasks", None)
+    return tasks is None or any(getattr(task.config, "data", None) is None for task in tasks)
+
+
+def _reads_conversations(spec: Spec[Any]) -> bool:
+    data = getattr(spec.config, "data", None)
+    return data is None or data.source.part.yields(data.source.config) != "text"
+
+
+def _vocab_size(config: RecipeConfig) -> int:
+    """Rows that the embedding will have; a stand-in where the tokenizer is made elsewhere."""
+    if isinstance(config.model, ModelConfig) and config.model.vocab_size:
+        return config.model.vocab_size
+    if isinstance(config.tokenizer, Spec):
+        return config.tokenizer.part.trained_size(config.tokenizer.config)
+    return 256
+
+
+def _part(path: Path_, spec: Spec[Any], context: Any) -> Found:
+    """What a part and the parts inside its config say of themselves."""
+    for problem in spec.part.check(spec.config, context):
+        yield path, problem
+    for inner, nested in nested_specs(spec.config):
+        for problem in nested.part.check(nested.config, context):
+            yield (*path, *inner), problem
+
+
+def _model(model: ModelConfig, vocab_size: int) -> Found:
+    """Checks of all parts of the model, and of capabilities within each layer."""
+    sizes = (model.dim, model.layers, model.context, vocab_size)
+    names = model.layer_names()
+    for name, layer in dict(zip(names, model.resolved(), strict=True)).items():
+        context = LayerContext(*sizes, index=names.index(name), block=name)
+        for field in LayerConfig.model_fields:
+            chosen = getattr(layer, field)
+            for index, spec in enumerate(chosen if isinstance(chosen, list) else [chosen]):
+                if spec is None:
+                    continue
+                path = (*_layer_path(name), field, *((index,) if isinstance(chosen, list) else ()))
+                yield from _part(path, spec, context)
+        yield from _capabilities(name, layer)
+    for field in ("embedding", "final_norm", "head", "init"):
+        spec = getattr(model, field)
+        if spec is not None:
+            yield from _part(("model", field), spec, LayerContext(*sizes))
+
+
+def _layer_path(name: str) -> Path_:
+    return ("model",) if name == "default" else ("model", "blocks", name.split("+")[-1])
+
+
+def _capabilities(name: str, layer: LayerConfig) -> Found:
+    """Position schemes and masks get what they need of the layer's attention."""
+    if layer.attention is None:
+        return
+    offered = layer.attention.offers()
+    for field in ("position", "mask"):
+        for index, spec in enumerate(getattr(layer, field)):
+            for need in sorted(spec.needs()):
+                kind, _, capability = need.partition(":")
+                if kind != "attention" or capability in offered:
+                    continue
+                message = (
+                    f"{spec.name} needs an attention that offers {capability!r}; {layer.attention.name} offers "
+                    f"{', '.join(sorted(offered)) or 'nothing'} ({spec.record.distribution} and "
+                    f"{layer.attention.record.distribution} say so)"
+                )
+                remedy = f"Choose another attention for this block, or give the block a {field} of its own."
+                yield (*_layer_path(name), field, index), Problem((), message, remedy, f"{field}-needs-{capability}")
+    if not any(isinstance(rule.part, type) and _causal(rule) for rule in layer.mask):
+        message = "no rule of the mask is causal: tokens would see the ones that they are to predict"
+        yield (*_layer_path(name), "mask"), Problem((), message, "Add causal.", "mask-not-causal")
+
+
+def _causal(rule: Spec[Mask]) -> bool:
+    return rule.build().causal
+
+
+def _head(config: RecipeConfig, model: ModelConfig) -> Found:
+    trained = [name for name, node in config.stages.items() if node.spec.part.uses_model]
+    if trained and model.head.part.reads != "vocabulary":
+        message = f"{trained[0]} trains on next tokens, but the head {model.head.name} gives {model.head.part.reads}"
+        yield ("model", "head"), Problem((), message, "Use language-model here.", "head-not-vocabulary")
+
+
+def _assembles(model: ModelConfig, vocab_size: int) -> Found:
+    """The last net: build it, without memory; whatever a part's own checks have missed shows here."""
+    from corelm.model.assemble import assemble
+
+    try:
+        assemble(model, vocab_size, device="meta")
+    except Exception as error:
+        yield ("model",), Problem((), f"the model can't be built: {error}", code="model-does-not-assemble")

@@ -1,0 +1,72 @@
+"""Tiny recipes that train in a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TINY = """\
+corelm: 1
+name: tiny
+seed: 7
+corpus:
+  source: {{use: text-files, paths: [text]}}
+  holdout: 0.2
+tokenizer: {{use: bytes}}
+template: {{use: chatml}}
+model:
+  dim: 16
+  layers: 1
+  context: 16
+  position: rope
+  attention: {{use: gqa, heads: 2}}
+  feedforward: {{use: swiglu, width: 32}}
+trackers: [jsonl]
+checkpoint_seconds: {seconds}
+stages:
+  base:
+    use: pretrain
+    tokens: {tokens}
+    batch: 2
+    optimizer: {{use: adamw, learning_rate: 1e-2}}
+    schedule: {schedule}
+    trainer: {{use: plain, precision: fp32}}
+  scores:
+    use: evaluate
+    from: base
+    tasks: [perplexity]
+"""
+
+
+class Project:
+    """A folder with a recipe and its text."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "text").mkdir()
+        for number in range(20):
+            words = " ".join(f"word{(number * 7 + at * 3) % 11}" for at in range(30))
+            (folder / "text" / f"{number:02}.txt").write_text(f"Document {number}: {words}.\n")
+        self.write()
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "tiny.yaml"
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "runs"
+
+    @property
+    def run_folder(self) -> Path:
+        return self.out / "tiny"
+
+    def write(self, tokens: int = 640, schedule: str = "{use: cosine}", seconds: float = 300) -> Path:
+        self.recipe.write_text(TINY.format(tokens=tokens, schedule=schedule, seconds=seconds))
+        return self.recipe
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)

@@ -1,0 +1,151 @@
+"""Byte-pair encoding against its definition."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from corelm_tokenizers.bpe import _LONGEST_REMEMBERED, BytePairTokenizer, _join
+from corelm_tokenizers.learning import ALPHABET, learn_merges
+from corelm_tokenizers.patterns import splitter
+from corelm_tokenizers.vocabulary import pieces_of
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from trap_texts import TRAINING, texts
+
+
+def applied(word, merges):
+    """Ids by the definition: of all neighbours the pair learnt first, its leftmost place, until none is left."""
+    results = pieces_of(merges)[1]
+    ranks = {merge: rank for rank, merge in enumerate(merges)}
+    symbols = list(word)
+    while True:
+        found = [(ranks[pair], place) for place, pair in enumerate(pairwise(symbols)) if pair in ranks]
+        if not found:
+            return tuple(symbols)
+        rank, place = min(found)
+        symbols[place : place + 2] = [results[rank]]
+
+
+def learnt(words, pieces):
+    """Merges by the definition: encode everything anew after each merge and count the neighbours."""
+
+    def age(symbol):
+        return ALPHABET.index(symbol) if symbol < 256 else symbol
+
+    merges = []
+    while len(merges) < pieces:
+        counts = Counter()
+        for word, count in words.items():
+            symbols = applied(word.encode(), merges)
+            for pair in pairwise(symbols):
+                counts[pair] += count
+        if not counts:
+            break
+        merges.append(min(counts, key=lambda pair: (-counts[pair], age(pair[0]), age(pair[1]))))
+    return merges
+
+
+words = st.dictionaries(
+    st.one_of(st.text("ab", min_size=1, max_size=14), st.text("aé ", min_size=1, max_size=8), texts.filter(bool)),
+    st.integers(1, 4),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(words=words, pieces=st.integers(1, 12))
+@example(words={"aaaa": 1, "aaa": 2}, pieces=5)
+@example(words={"\x80b": 1, "b\x80": 1, "!b": 1}, pieces=3)
+def test_learning_keeps_to_the_definition(words, pieces):
+    merges = learn_merges(words, pieces)
+    assert merges == learnt(words, pieces)
+    assert len(pieces_of(merges)[0]) == 256 + len(merges), "two merges gave the same bytes"
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.one_of(texts, st.text("ab ", max_size=14)))
+@pytest.mark.parametrize("pattern", ["gpt2", "cl100k", "none"])
+def test_encoding_keeps_to_the_definition(pattern, text):
+    tokenizer = _tokenizer(pattern)
+    words = splitter(pattern).findall(text) if pattern != "none" else [text]
+    assert "".join(words) == text
+    expected = [symbol for word in words for symbol in applied(word.encode(), tokenizer.merges)]
+    assert tokenizer.encode(text) == expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_merges_from_elsewhere_are_applied_by_rank_even_where_two_give_the_same_bytes(data):
+    merges: list[tuple[int, int]] = []
+    for _ in range(data.draw(st.integers(1, 8))):
+        known = [97, 98, *range(256, len(pieces_of(merges)[0]))]
+        merge = (data.draw(st.sampled_from(known)), data.draw(st.sampled_from(known)))
+        if merge not in merges:
+            merges.append(merge)
+    word = data.draw(st.text("ab", max_size=14)).encode()
+    results = pieces_of(merges)[1]
+    rules = {merge: (rank, results[rank]) for rank, merge in enumerate(merges)}
+    assert _join(word, rules) == applied(word, merges)
+
+
+def _tokenizer(pattern, kept={}):  # noqa: B006
+    if pattern not in kept:
+        kept[pattern] = BytePairTokenizer(BytePairTokenizer.Config(vocab_size=256 + 220 + 1, pattern=pattern))
+        kept[pattern].train(TRAINING)
+    return kept[pattern]
+
+
+def test_long_words_take_no_more_than_a_little_longer():
+    tokenizer = _tokenizer("none")
+    text = "".join(TRAINING) * 60
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert all(len(word) <= _LONGEST_REMEMBERED for word in tokenizer._remembered)
+
+
+def test_the_memory_of_words_is_bounded(monkeypatch):
+    monkeypatch.setattr("corelm_tokenizers.bpe._REMEMBERED", 10)
+    tokenizer = BytePairTokenizer(BytePairTokenizer.Config(vocab_size=257 + 20))
+    tokenizer.train(TRAINING)
+    expected = {word: tokenizer.encode(word) for word in "".join(TRAINING).split()}
+    for word, ids in expected.items():
+        assert tokenizer.encode(word) == ids
+        assert len(tokenizer._remembered) <= 10
+
+
+def test_the_corpus_streams_through_training():
+    alive = 0
+    highest = 0
+
+    class Document(str):
+        def __del__(self):
+            nonlocal alive
+            alive -= 1
+
+    def documents():
+        nonlocal alive, highest
+        for _ in range(200):
+            alive += 1
+            highest = max(highest, alive)
+            yield Document("one two three " * 10)
+
+    tokenizer = BytePairTokenizer(BytePairTokenizer.Config(vocab_size=256 + 1 + 5))
+    tokenizer.train(documents())
+    assert highest <= 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        (
+            "gpt2",
+            "I'll say  it's 12345 !!\n\n x",
+            ["I", "'ll", " say", " ", " it", "'s", " 12345", " !!", "\n\n", " x"],
+        ),
+        ("gpt2", "I'LL", ["I", "'", "LL"]),
+        ("cl100k", "I'LL say 12345!\n\n x", ["I", "'LL", " say", " ", "123", "45", "!\n\n", " x"]),
+        ("cl100k", "(word)\n  y", ["(word", ")\n", " ", " y"]),
+    ],
+)
+def test_words_are_cut_as_the_published_patterns_do(pattern, text, expected):
+    assert splitter(pattern).findall(text) == expected
