@@ -52,7 +52,13 @@ def kind_facts(kind: str) -> dict[str, Any]:
     found = registry.kinds[kind]
     contract = inspect.cleandoc(found.load().__doc__ or "")
     parts = [record.qualified for record in registry.parts(kind)]
-    return {"kind": kind, "summary": found.summary, "interface": found.interface, "contract": contract, "parts": parts}
+    return {
+        "kind": kind,
+        "summary": found.summary,
+        "interface": found.interface,
+        "contract": contract,
+        "parts": parts,
+    }
 
 
 def part_facts(kind: str, name: str) -> dict[str, Any]:
@@ -104,7 +110,12 @@ def render(facts: dict[str, Any]) -> str:
     if "contract" in facts:
         parts = "\n".join(f"  {part}" for part in facts["parts"]) or "  none installed"
         return f"{facts['kind']}: {facts['summary']} (interface {facts['interface']})\n\n{facts['contract']}\n\nparts:\n{parts}"
-    lines = [f"{facts['kind']}/{facts['name']}  ({facts['distribution']} {facts['version']})", "", facts["description"], ""]
+    lines = [
+        f"{facts['kind']}/{facts['name']}  ({facts['distribution']} {facts['version']})",
+        "",
+        facts["description"],
+        "",
+    ]
     lines.append("options:" if facts["options"] else "no options")
     for option in facts["options"]:
         default = "required" if option["required"] else f"default {json.dumps(option['default'], ensure_ascii=False)}"

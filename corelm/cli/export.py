@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
 
     from corelm.cli.evaluate import Quiet
     from corelm.cli.parts import read_part
-    from corelm.model.loading import load
     from corelm.files import new_folder, publish
+    from corelm.model.loading import load
 
     out, part = new_folder(args.out), read_part("interchange", args.format).build()
     made = Path(f"{out}.part")

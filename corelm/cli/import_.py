@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
 
     from corelm.cli.parts import read_part
     from corelm.errors import UserError
-    from corelm.model.loading import from_imported, save
     from corelm.files import new_folder
+    from corelm.model.loading import from_imported, save
 
     out, source = new_folder(args.out), Path(args.source)
     part = read_part("interchange", args.format).build()

@@ -27,7 +27,9 @@ def run(args: argparse.Namespace) -> int:
         key = (record.plugin, record.distribution, record.version)
         counts[key] = counts.get(key, 0) + 1
     if args.json:
-        loaded = [dict(zip(("plugin", "distribution", "version"), k, strict=True), parts=n) for k, n in counts.items()]
+        loaded = [
+            dict(zip(("plugin", "distribution", "version"), k, strict=True), parts=n) for k, n in counts.items()
+        ]
         failed = [vars(failure) for failure in registry.failures]
         print(json.dumps({"loaded": loaded, "failed": failed, "disabled": registry.disabled}, indent=1))
         return 0

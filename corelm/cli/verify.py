@@ -23,13 +23,19 @@ def register(subparsers: Any) -> None:
         epilog="examples: corelm verify norm; corelm verify attention/gqa --property causal; "
         "corelm verify --plugin acme-norms --report report.html; corelm verify --mixing 10000",
     )
-    parser.add_argument("parts", nargs="*", metavar="KIND[/NAME]", help="kinds, parts or distribution:name; default: all")
-    parser.add_argument("--plugin", action="append", default=[], metavar="NAME", help="only this distribution's parts")
+    parser.add_argument(
+        "parts", nargs="*", metavar="KIND[/NAME]", help="kinds, parts or distribution:name; default: all"
+    )
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="NAME", help="only this distribution's parts"
+    )
     parser.add_argument("--property", action="append", default=[], metavar="P", help="only this property")
     parser.add_argument("--examples", type=int, metavar="N", help="examples per property")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the draws (default 0)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write a page that opens in a browser")
-    parser.add_argument("--mixing", type=int, metavar="N", help="instead: draw N random recipes and run what validates")
+    parser.add_argument(
+        "--mixing", type=int, metavar="N", help="instead: draw N random recipes and run what validates"
+    )
     parser.add_argument("--json", action="store_true", help="print plain data for scripts")
     parser.set_defaults(run=run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -51,6 +52,13 @@ def model_alone(section: object) -> Found:
 def _sections(config: RecipeConfig) -> Found:
     """Stages find the sections that they read."""
     starts = isinstance(config.model, Load)
+    for section, chosen in (("model", config.model), ("tokenizer", config.tokenizer)):
+        if isinstance(chosen, Load) and not Path(chosen.load).exists():
+            message = f"there is no {chosen.load}"
+            yield (
+                (section, "load"),
+                Problem((), message, "The path starts from the recipe's folder.", "nothing-to-load"),
+            )
     if config.corpus is not None:
         reads = config.corpus.source.part.yields(config.corpus.source.config)
         if reads != "text":
@@ -62,11 +70,17 @@ def _sections(config: RecipeConfig) -> Found:
         part = node.spec.part
         fresh = part.uses_model and not node.upstream()
         if fresh and config.model is None:
-            yield ("stages", name), Problem((), "it trains the recipe's model, and there is none", "Add `model`.", "no-model")
+            yield (
+                ("stages", name),
+                Problem((), "it trains the recipe's model, and there is none", "Add `model`.", "no-model"),
+            )
         if fresh and config.tokenizer is None and not starts:
             yield ("stages", name), Problem((), "its model needs a tokenizer", "Add `tokenizer`.", "no-tokenizer")
         if part.uses_corpus and config.corpus is None and _reads_corpus(node.spec):
-            yield ("stages", name), Problem((), "it reads the corpus, and there is none", "Add `corpus`.", "no-corpus")
+            yield (
+                ("stages", name),
+                Problem((), "it reads the corpus, and there is none", "Add `corpus`.", "no-corpus"),
+            )
         if part.uses_template and config.template is None and _reads_conversations(node.spec):
             message = "it renders conversations, and there is no template"
             yield ("stages", name), Problem((), message, "Add `template: chatml`.", "no-template")

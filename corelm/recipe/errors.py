@@ -94,7 +94,9 @@ class RecipeError(UserError):
         unique: dict[tuple[Mark, str], RecipeProblem] = {}
         for problem in problems:
             unique.setdefault((problem.mark, problem.message), problem)
-        self.problems = sorted(unique.values(), key=lambda p: (p.mark.line == 0, p.mark.file, p.mark.line, p.mark.column))
+        self.problems = sorted(
+            unique.values(), key=lambda p: (p.mark.line == 0, p.mark.file, p.mark.line, p.mark.column)
+        )
         super().__init__("\n".join(problem.render() for problem in self.problems), code="recipe")
 
     def as_json(self) -> list[dict[str, Any]]:

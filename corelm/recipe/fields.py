@@ -123,8 +123,6 @@ def _part(kind: str, value: Any, extra: tuple[str, ...]) -> Place:
         return Place(None, kind, extra=extra)
 
 
-
-
 def leaves(data: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
     """Every scalar (and empty map or list) of plain data, with its path."""
     if isinstance(data, dict) and data:

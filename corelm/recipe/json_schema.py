@@ -86,7 +86,9 @@ class _Draft7(GenerateJsonSchema):
     schema_dialect = "http://json-schema.org/draft-07/schema#"
 
 
-def _config(config: type[Any], definitions: dict[str, Any], skip: frozenset[str] | set[str] = frozenset()) -> dict[str, Any]:
+def _config(
+    config: type[Any], definitions: dict[str, Any], skip: frozenset[str] | set[str] = frozenset()
+) -> dict[str, Any]:
     """Schema of one config class; definitions of models inside it join the others."""
     made = config.model_json_schema(schema_generator=_Draft7, ref_template="#/definitions/{model}")
     for name, inner in made.pop("$defs", {}).items():

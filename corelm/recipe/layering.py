@@ -147,7 +147,9 @@ def _override(layers: Layers, text: str) -> None:
         layers.problems.append(RecipeProblem("override", (), message, origin, remedy="Like model.attention.heads=4"))
         return
     try:
-        document = parse(written, origin.file, Path.cwd()) if written.strip() else Document(origin.file, RecipeText(""))
+        document = (
+            parse(written, origin.file, Path.cwd()) if written.strip() else Document(origin.file, RecipeText(""))
+        )
     except RecipeError as error:
         layers.problems += [
             RecipeProblem("override", tuple(keys), problem.message, origin, remedy=problem.remedy)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from corelm.errors import UserError
 from corelm.kinds.component import Problem
 from corelm.recipe import checks
 from corelm.recipe.errors import Mark, RecipeError, RecipeProblem, dotted
@@ -80,7 +80,8 @@ class Recipe:
         base = _base_of_block(path)
         if base is not None and (self._layers.value(base) or self._layers.key(base)):
             return self.origin(base)
-        return f"default of {place(self.resolved(), path[:-1]).label}"
+        holder = path[:-2] if path[-1] == "use" else path[:-1]
+        return f"default of {place(self.resolved(), holder).label}"
 
     def explain(self, path: str | None = None) -> list[str]:
         """One line per value at or below ``path``: the value, and where it came from.
@@ -100,10 +101,18 @@ class Recipe:
         return [f"{text:<{width}}  # {self.origin(at)}" for text, (at, _) in zip(left, rows, strict=True)]
 
     def _ask_plugins(self) -> None:
-        for implementation in active().manager.hook.corelm_recipe_read.get_hookimpls():
-            reasons = implementation.function(recipe=copy.deepcopy(self.resolved()))
+        """Let plugins refuse the recipe; each looks at a copy of its own."""
+        for hook in active().manager.hook.corelm_recipe_read.get_hookimpls():
+            given = {"recipe": self.resolved()} if "recipe" in hook.argnames else {}
+            try:
+                reasons = hook.function(**given) or []
+            except Exception as error:
+                message = (
+                    f"the plugin {hook.plugin_name} failed in corelm_recipe_read: {type(error).__name__}: {error}"
+                )
+                raise UserError(message, remedy="Update the plugin, or disable it by CORELM_DISABLE.") from error
             if reasons:
-                who = f"refused by the plugin {implementation.plugin_name}: "
+                who = f"refused by the plugin {hook.plugin_name}: "
                 raise RecipeError(RecipeProblem("refused", (), who + reason, Mark(self.file)) for reason in reasons)
 
 
@@ -139,7 +148,9 @@ def _problem(detail: Any, layers: Layers) -> RecipeProblem:
         info = here.field(path[-1])
         description = info.description if info is not None else None
         message = f"{here.label} needs the key {path[-1]!r}"
-        return RecipeProblem("missing-key", path, message, _mark(layers, path[:-1], key=True), None, description or "")
+        return RecipeProblem(
+            "missing-key", path, message, _mark(layers, path[:-1], key=True), None, description or ""
+        )
     if kind.startswith("part_"):
         code = kind.removeprefix("part_").replace("_", "-")
         names = context.get("names")
@@ -218,11 +229,3 @@ def _base_of_block(path: Path_) -> Path_ | None:
     if path[:2] == ("model", "blocks") and len(path) > 3:
         return ("model", *path[3:])
     return None
-
-
-def problems_of(reference: str | Path, overrides: Sequence[str] = ()) -> Iterator[RecipeProblem]:
-    """What is wrong with a recipe; nothing when it validates."""
-    try:
-        Recipe.read(reference, overrides)
-    except RecipeError as error:
-        yield from error.problems

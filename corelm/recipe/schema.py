@@ -58,7 +58,9 @@ class RecipeConfig(ComponentConfig):
     corpus: DataConfig | None = Field(None, description="The text that the tokenizer and the model learn from.")
     tokenizer: TokenizerSection | None = Field(None, description="A tokenizer to train, or `load: PATH`.")
     template: Spec[Template] | None = Field(None, description="How conversations become tokens.")
-    model: ModelSection | None = Field(None, description="The model, or `load: FOLDER` to start from an existing one.")
+    model: ModelSection | None = Field(
+        None, description="The model, or `load: FOLDER` to start from an existing one."
+    )
     stages: Stages = Field(default_factory=dict, description="Stages by name: what is done, and from what.")
     checkpoint_seconds: float = Field(300.0, gt=0, description="Time between two checkpoints of a long stage.")
     trackers: list[Spec[Tracker]] = Field(

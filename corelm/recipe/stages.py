@@ -88,8 +88,12 @@ class _Graph:
                 self.refuse("stage_name", (name,), f"the name {name!r} can't be a folder's", remedy=remedy)
             if name in RESERVED:
                 remedy = f"reserved: {', '.join(sorted(RESERVED))}"
-                self.refuse("stage_name", (name,), f"every run has its own stage {name!r}; use another name", remedy=remedy)
-            options = {key: item for key, item in value.items() if key != "from"} if isinstance(value, dict) else value
+                self.refuse(
+                    "stage_name", (name,), f"every run has its own stage {name!r}; use another name", remedy=remedy
+                )
+            options = (
+                {key: item for key, item in value.items() if key != "from"} if isinstance(value, dict) else value
+            )
             try:
                 self.specs[name] = Spec.read("stage", options)
             except ValidationError as error:
@@ -107,12 +111,22 @@ class _Graph:
 
     def read_inputs(self) -> None:
         before: str | None = None
-        for name, spec in self.specs.items():
-            position = list(self.raw).index(name)
-            before = list(self.raw)[position - 1] if position else None
-            roles = Role.of(spec.part.inputs(spec.config))
-            written = self.raw[name].get("from") if isinstance(self.raw[name], dict) else None
-            self.inputs[name] = self.fill(name, roles, written, before)
+        for name, node in self.raw.items():
+            written = node.get("from") if isinstance(node, dict) else None
+            if name in self.specs:
+                spec = self.specs[name]
+                self.inputs[name] = self.fill(name, Role.of(spec.part.inputs(spec.config)), written, before)
+            else:
+                self.names_in(written, (name, "from"))
+            before = name
+
+    def names_in(self, written: Any, path: tuple[str | int, ...]) -> None:
+        """Check the names that a ``from`` holds, where the roles are not known because the stage itself is wrong."""
+        if isinstance(written, dict | list):
+            for key, inner in written.items() if isinstance(written, dict) else enumerate(written):
+                self.names_in(inner, (*path, key))
+        elif isinstance(written, str):
+            self.known(written, path)
 
     def fill(self, name: str, roles: dict[str, Role], written: Any, before: str | None) -> Inputs:
         """Match what ``from`` says with the roles; problems go to ``errors``."""
@@ -124,14 +138,20 @@ class _Graph:
             if not required:
                 return filled
             if len(required) > 1 or before is None:
-                message = f"this stage needs {known}" if before else f"this stage needs {known}, and none comes before it"
+                message = (
+                    f"this stage needs {known}" if before else f"this stage needs {known}, and none comes before it"
+                )
                 self.refuse("from_missing", (name,), message, remedy=_example(required))
                 return filled
             written, path = before, (name,)
         if not isinstance(written, dict):
             only = required if len(required) == 1 else list(roles.values())
             if len(only) != 1:
-                message = f"from must say which stage fills which role: {known}" if roles else "this stage reads from no other"
+                message = (
+                    f"from must say which stage fills which role: {known}"
+                    if roles
+                    else "this stage reads from no other"
+                )
                 self.refuse("from_ambiguous" if roles else "from_unwanted", path, message, remedy=_example(only))
                 return filled
             filled[only[0].name] = self.take(only[0], written, path)
@@ -141,7 +161,9 @@ class _Graph:
                 filled[key] = self.take(roles[key], value, (*path, key))
             else:
                 near = next(iter(difflib.get_close_matches(key, roles, 1)), None)
-                self.refuse("from_role", (*path, key), f"no role {key!r} here", remedy=f"roles: {known}", suggestion=near)
+                self.refuse(
+                    "from_role", (*path, key), f"no role {key!r} here", remedy=f"roles: {known}", suggestion=near
+                )
         missing = [role for role in required if written.get(role.name) is None]
         if missing:
             self.refuse("from_missing", path, f"from leaves out {_shown(missing)}", remedy=_example(required))
@@ -168,10 +190,7 @@ class _Graph:
         if not isinstance(name, str):
             self.refuse("from_name", path, f"expected the name of a stage, not {name!r}")
             return False
-        if name not in self.raw and name not in IMPLICIT:
-            known = [*self.raw]
-            near = next(iter(difflib.get_close_matches(name, known, 1)), None)
-            self.refuse("unknown_stage", path, f"no stage is called {name!r}", remedy=f"stages: {', '.join(known)}", suggestion=near)
+        if not self.known(name, path):
             return False
         made = IMPLICIT.get(name) or (self.specs[name].part.output if name in self.specs else None)
         if made is not None and made != role.type:
@@ -182,6 +201,14 @@ class _Graph:
             self.refuse("stage_type", path, message, remedy=remedy)
             return False
         return True
+
+    def known(self, name: str, path: tuple[str | int, ...]) -> bool:
+        if name in self.raw or name in IMPLICIT:
+            return True
+        near = next(iter(difflib.get_close_matches(name, self.raw, 1)), None)
+        remedy = f"stages: {', '.join(self.raw)}"
+        self.refuse("unknown_stage", path, f"no stage is called {name!r}", remedy=remedy, suggestion=near)
+        return False
 
     def ordered(self) -> list[str]:
         """Names in an order that respects every ``from``, otherwise as written; cycles go to ``errors``."""
@@ -205,7 +232,9 @@ class _Graph:
                 break
             seen.append(following)
         message = f"a circle: {' needs '.join(circle)}"
-        self.refuse("stage_cycle", (circle[0], "from"), message, remedy="One of them must read from an earlier stage.")
+        self.refuse(
+            "stage_cycle", (circle[0], "from"), message, remedy="One of them must read from an earlier stage."
+        )
 
 
 def _shown(roles: Iterable[Role]) -> str:

@@ -80,9 +80,13 @@ def read_file(path: Path, name: str = "") -> Document:
     except FileNotFoundError:
         raise refuse("recipe-missing", "no such file", _beside(path)) from None
     except OSError as error:
-        raise refuse("recipe-unreadable", f"can't be read: {error.strerror}", "Check the path and its permissions.") from error
+        raise refuse(
+            "recipe-unreadable", f"can't be read: {error.strerror}", "Check the path and its permissions."
+        ) from error
     if len(raw) > MAX_BYTES:
-        raise refuse("recipe-too-large", f"{len(raw):,} bytes are too many", f"A recipe has at most {MAX_BYTES:,} bytes.")
+        raise refuse(
+            "recipe-too-large", f"{len(raw):,} bytes are too many", f"A recipe has at most {MAX_BYTES:,} bytes."
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -168,7 +172,15 @@ class _Reader:
         if root is None or (root.value is None and not root.is_map):
             mark = Mark(self.file)
             raise RecipeError(
-                [RecipeProblem("recipe-empty", (), "the file is empty", mark, remedy="`corelm init` writes a recipe to start from.")]
+                [
+                    RecipeProblem(
+                        "recipe-empty",
+                        (),
+                        "the file is empty",
+                        mark,
+                        remedy="`corelm init` writes a recipe to start from.",
+                    )
+                ]
             )
         self.document.data = self.plain(root, (), 0)
         return self.document
@@ -182,7 +194,9 @@ class _Reader:
         return Mark(self.file, start.line + 1, start.column + 1, max(1, length), excerpt)
 
     def error(self, code: str, message: str, event: yaml.Event, remedy: str) -> RecipeError:
-        return RecipeError([RecipeProblem(code, (), message, self.mark_of(event.start_mark, event.end_mark), remedy=remedy)])
+        return RecipeError(
+            [RecipeProblem(code, (), message, self.mark_of(event.start_mark, event.end_mark), remedy=remedy)]
+        )
 
     def node(self, events: Iterator[yaml.Event], event: yaml.Event, depth: int) -> _Node:
         if depth > MAX_DEPTH:
@@ -196,7 +210,9 @@ class _Reader:
                 raise self.error("yaml-alias", f"*{event.anchor} contains itself", event, "Write it out.")
             return target  # type: ignore[return-value]
         if getattr(event, "tag", None) is not None:
-            problem = RecipeProblem("yaml-tag", (), f"tags such as {event.tag} are not read", mark, remedy="Remove the tag.")
+            problem = RecipeProblem(
+                "yaml-tag", (), f"tags such as {event.tag} are not read", mark, remedy="Remove the tag."
+            )
             self.document.problems.append(problem)
         anchor: str | None = event.anchor
         if anchor:
@@ -242,7 +258,9 @@ class _Reader:
         for key, mark, value in node.value:
             here = (*path, key)
             if key == "<<":
-                self.problem("yaml-merge-key", here, "merge keys are not read", mark, "Write the keys out, or use `extends`.")
+                self.problem(
+                    "yaml-merge-key", here, "merge keys are not read", mark, "Write the keys out, or use `extends`."
+                )
             elif key in data:
                 first = self.document.keys[here]
                 message = f"the key {key!r} stands here twice; first on line {first.line}"

@@ -181,8 +181,12 @@ def _number(name: str, purpose: str) -> int:
 
 @cache
 def _mine(folder: Path, max_characters: int) -> tuple[Described, ...]:
-    """All described functions and classes of the library, in the order of files and lines; answers all different."""
+    """All described functions and classes of the library, in the order of files and lines.
+
+    Names and answers are all different: of definitions alike in either, the first is taken.
+    """
     found: dict[str, Described] = {}
+    names: set[str] = set()
     for path in library.files(folder):
         module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         code = library.read(folder / path)
@@ -193,7 +197,9 @@ def _mine(folder: Path, max_characters: int) -> tuple[Described, ...]:
         except (SyntaxError, ValueError):
             continue
         for item in _described(tree, module, module, max_characters):
-            found.setdefault(item.answer, item)
+            if item.name not in names and item.answer not in found:
+                names.add(item.name)
+                found[item.answer] = item
     return tuple(found.values())
 
 

@@ -42,8 +42,8 @@ ACTIVATIONS: Final = (
     ("relu", "relu"),
 )
 """Names of activations, ours and theirs; the first of several is written."""
-IGNORED_TENSORS: Final = ("rotary_emb.inv_freq", "self_attn.rotary_emb.inv_freq")
-"""Tables that old files hold and that follow from the config."""
+IGNORED_TENSORS: Final = "rotary_emb.inv_freq"
+"""End of the name of tables that old files hold and that follow from the config."""
 UNDERSTOOD: Final = frozenset(
     {
         "model_type",
@@ -96,9 +96,6 @@ WITHOUT_EFFECT: Final = frozenset(
 
 class UnsayableError(UserError):
     """The format has no words for this."""
-
-
-# From ours ----------------------------------------------------------------------------------------------------------
 
 
 def config_of(section: Mapping[str, Any], *, vocab_size: int, width: int) -> dict[str, Any]:
@@ -197,9 +194,6 @@ def _unsayable(what: str) -> UnsayableError:
     )
 
 
-# From theirs --------------------------------------------------------------------------------------------------------
-
-
 def section_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The resolved section of a model with this config, and what is to be told about it.
 
@@ -266,9 +260,6 @@ def _theta(config: Mapping[str, Any]) -> float:
     if float(rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))) != 1.0:
         raise UserError("Llama with partial_rotary_factor can't be read", code="rope-partial")
     return float(rope.get("rope_theta", config.get("rope_theta", 10_000.0)))
-
-
-# Names --------------------------------------------------------------------------------------------------------------
 
 
 def expected(section: Mapping[str, Any]) -> set[str]:

@@ -67,7 +67,9 @@ class JsonLines(Tracker):
         self.file.close()
 
     def _write(self, event: str, **fields: Any) -> None:
-        self.file.write(json.dumps({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n")
+        self.file.write(
+            json.dumps({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n"
+        )
 
 
 def read_events(folder: Path) -> Iterator[dict[str, Any]]:

@@ -70,7 +70,9 @@ class Progress(Tracker):
         elif now - self.last >= self.config.seconds:
             self.last = now
             done = step - self.first_step
-            left = f", {duration((now - self.begun) / done * (total - step))} left" if total > step and done > 0 else ""
+            left = (
+                f", {duration((now - self.begun) / done * (total - step))} left" if total > step and done > 0 else ""
+            )
             counted = f"{step}/{total}" if total else str(step)
             self.console.print(f"    {stage.name} {counted} {line(_live(figures))}{left}", markup=False)
 

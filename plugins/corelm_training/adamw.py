@@ -41,7 +41,7 @@ class AdamW(Optimizer):
         )
         kernel: Literal["fused", "open"] = Field(
             "fused",
-            description="Torch's fused kernel (one pass over memory, 2-3 times faster), or the formula as written here.",
+            description="Torch's fused kernel (one pass over memory), or the formula as it is written here.",
         )
 
     def __init__(self, config: Config, parameters: list[tuple[str, nn.Parameter, ParameterInfo]]) -> None:

@@ -36,7 +36,7 @@ class Classification(Objective):
     def _labels(self, batch: Batch) -> Tensor:
         if "labels" not in batch.extra:
             raise UserError(
-                f"objective classification: the batch has no labels (from {', '.join(batch.names) or 'unnamed rows'})",
+                f"objective classification: no labels in the batch from {', '.join(batch.names) or 'unnamed rows'}",
                 remedy="Give the stage a source that yields labelled records.",
                 code="labels-missing",
             )

@@ -60,7 +60,7 @@ class Plain(Trainer):
             if job.accumulate % processes.world:
                 raise UserError(
                     f"{job.accumulate} micro-batches a step can't be shared by {processes.world} processes evenly",
-                    remedy="Change the batch sizes so that the micro-batches of a step are a multiple of the processes.",
+                    remedy="Choose batch sizes that make the micro-batches of a step a multiple of the processes.",
                     code="accumulate-not-divisible",
                 )
             return _Run(self.config, job, processes, trained).go()
@@ -101,11 +101,12 @@ class _Run:
         self.optimizer: Optimizer = job.optimizer.build(trained)
         self.schedule = job.schedule.build()
         self.stream = job.streams(processes.rank, processes.world)
+        self.streams = RankedStream(self.stream, processes)
         self.counters = Counters()
         self.members = {
             "model": Weights(job.model.module, {name for name, _, _ in trained}),
             "optimizer": self.optimizer,
-            "stream": RankedStream(self.stream, processes),
+            "stream": self.streams,
             "counters": self.counters,
             **{f"member.{name}": member for name, member in job.members.items()},
         }
@@ -209,6 +210,7 @@ class _Run:
 
     def save(self) -> None:
         """Write a checkpoint; every process gives its stream's position, the first one writes."""
+        self.streams.collect()
         if self.processes.rank == 0:
             self.job.checkpoints.save(self.counters.step, self.members)
 
@@ -220,7 +222,7 @@ def _not_finite(step: int, batches: list[Batch], terms: list[Terms], figures: di
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return UserError(
         f"step {step}: loss {figures['loss']:g}, gradient norm {figures['gradient_norm']:g}; the batch held {shown}",
-        remedy="The last checkpoint is kept. Lower the learning rate, lengthen the warm-up, or look at these documents.",
+        remedy="The last checkpoint is kept. Lower the learning rate, warm up longer, or look at these documents.",
         code="not-finite-loss",
         step=step,
         documents=names,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from corelm.errors import UserError
 from corelm.kinds import BatchStream
 
 
@@ -34,16 +35,21 @@ class Alone:
 class RankedStream:
     """The streams of all processes as one member of the checkpoint.
 
-    Each process draws from its own; saving collects all positions, loading takes this process's.
+    Each process draws from its own. Before saving, all of them ``collect`` the positions; loading takes one's own.
     """
 
     def __init__(self, stream: BatchStream, processes: Alone) -> None:
         self.stream = stream
         self.processes = processes
+        self.positions: list[dict[str, Any]] = []
+
+    def collect(self) -> None:
+        """Bring the positions of all streams together; every process calls it at the same time."""
+        self.positions = self.processes.gather(self.stream.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """Position of every process's stream."""
-        return {"ranks": self.processes.gather(self.stream.state_dict())}
+        """Positions of all streams, by rank, as they were collected last."""
+        return {"ranks": self.positions}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from this process's position.
@@ -51,8 +57,6 @@ class RankedStream:
         Raises:
             UserError: the checkpoint is of another number of processes.
         """
-        from corelm.errors import UserError
-
         ranks = state["ranks"]
         if len(ranks) != self.processes.world:
             raise UserError(

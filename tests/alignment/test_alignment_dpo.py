@@ -157,7 +157,7 @@ def test_the_reference_is_asked_once_per_pair():
     assert len(calls) == 1
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 9), st.integers(1, 7))
 def test_a_resumed_stream_yields_the_same_bits(drawn: int, batch: int):
     alignment, job = prepared(batch=batch)

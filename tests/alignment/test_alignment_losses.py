@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 from corelm_alignment.losses import hinge_loss, ipo_loss, margin, sigmoid_loss
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
+FEW = settings(max_examples=40, deadline=None)
 
 LOSSES = {"sigmoid": sigmoid_loss, "ipo": ipo_loss, "hinge": hinge_loss}
 betas = st.floats(-2, 1).map(lambda power: 10.0**power)
@@ -29,6 +31,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
+@FEW
 @given(seeds, betas)
 def test_swapping_the_answers_changes_the_sigmoid_loss_by_minus_z(seed: int, beta: float):
     inputs = four(seed)
@@ -37,6 +40,7 @@ def test_swapping_the_answers_changes_the_sigmoid_loss_by_minus_z(seed: int, bet
     close(sigmoid_loss(*inputs, beta=beta) - sigmoid_loss(*swapped(inputs), beta=beta), -z)
 
 
+@FEW
 @given(seeds, betas)
 def test_swapping_the_answers_changes_the_ipo_loss_by_minus_two_delta_over_beta(seed: int, beta: float):
     inputs = four(seed)
@@ -45,6 +49,7 @@ def test_swapping_the_answers_changes_the_ipo_loss_by_minus_two_delta_over_beta(
     close(ipo_loss(*inputs, beta=beta) - ipo_loss(*swapped(inputs), beta=beta), -2 * delta / beta)
 
 
+@FEW
 @given(seeds, betas)
 def test_swapping_the_answers_changes_the_hinge_loss_by_cases(seed: int, beta: float):
     inputs = four(seed)
@@ -54,6 +59,7 @@ def test_swapping_the_answers_changes_the_hinge_loss_by_cases(seed: int, beta: f
     close(hinge_loss(*inputs, beta=beta) - hinge_loss(*swapped(inputs), beta=beta), expected)
 
 
+@FEW
 @given(seeds, betas, st.floats(0, 0.49))
 def test_the_loss_is_a_constant_where_the_policy_is_the_reference(seed: int, beta: float, smoothing: float):
     pc, pr, _, _ = four(seed)
@@ -65,6 +71,7 @@ def test_the_loss_is_a_constant_where_the_policy_is_the_reference(seed: int, bet
 
 
 @every_loss
+@FEW
 @given(seed=seeds, beta=betas)
 def test_gradients_raise_the_chosen_and_lower_the_rejected_answer_alike(loss, seed: int, beta: float):
     inputs = [tensor.requires_grad_() for tensor in four(seed, scale=1e-3)]
@@ -76,6 +83,7 @@ def test_gradients_raise_the_chosen_and_lower_the_rejected_answer_alike(loss, se
 
 
 @every_loss
+@FEW
 @given(seed=seeds, beta=betas, shift=st.floats(-50, 50))
 def test_shifts_that_leave_the_log_ratio_leave_the_loss(loss, seed: int, beta: float, shift: float):
     pc, pr, rc, rr = four(seed)
@@ -85,6 +93,7 @@ def test_shifts_that_leave_the_log_ratio_leave_the_loss(loss, seed: int, beta: f
     torch.testing.assert_close(loss(pc, pr, rc + shift, rr + shift, beta=beta), expected, rtol=1e-9, atol=1e-9)
 
 
+@FEW
 @given(seeds)
 def test_huge_margins_give_finite_losses_and_gradients(seed: int):
     inputs = [tensor.requires_grad_() for tensor in four(seed, scale=3000.0)]
@@ -96,12 +105,14 @@ def test_huge_margins_give_finite_losses_and_gradients(seed: int):
 
 
 @pytest.mark.parametrize("loss", [sigmoid_loss, hinge_loss])
+@FEW
 @given(seed=seeds, beta=betas)
 def test_beta_only_scales_the_log_probabilities(loss, seed: int, beta: float):
     inputs = four(seed)
     close(loss(*inputs, beta=beta), loss(*(beta * tensor for tensor in inputs), beta=1.0))
 
 
+@FEW
 @given(seeds, betas, st.floats(0, 0.49))
 def test_label_smoothing_mixes_the_losses_of_both_orders(seed: int, beta: float, share: float):
     inputs = four(seed)
@@ -110,6 +121,7 @@ def test_label_smoothing_mixes_the_losses_of_both_orders(seed: int, beta: float,
 
 
 @every_loss
+@FEW
 @given(seed=seeds, beta=betas, order=st.permutations(range(5)))
 def test_a_pair_does_not_know_its_batch_mates(loss, seed: int, beta: float, order: list[int]):
     inputs = four(seed)

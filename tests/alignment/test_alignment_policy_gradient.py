@@ -20,6 +20,8 @@ from corelm_alignment.policy_gradient import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+FEW = settings(max_examples=40, deadline=None)
+
 seeds = st.integers(0, 2**31)
 
 
@@ -56,6 +58,7 @@ def expected_advantages(rewards, values, mask, gamma, lam):
     return result
 
 
+@FEW
 @given(seeds, st.floats(0.1, 1), st.floats(0, 1))
 def test_advantages_are_the_discounted_sum_of_errors(seed: int, gamma: float, lam: float):
     drawn = Drawn(seed)
@@ -64,6 +67,7 @@ def test_advantages_are_the_discounted_sum_of_errors(seed: int, gamma: float, la
     close(found, expected_advantages(rewards, values, drawn.mask, gamma, lam))
 
 
+@FEW
 @given(seeds, st.floats(0.1, 1))
 def test_lambda_one_is_the_return_less_the_value_and_lambda_zero_the_error_of_one_step(seed: int, gamma: float):
     drawn = Drawn(seed)
@@ -81,6 +85,7 @@ def test_lambda_one_is_the_return_less_the_value_and_lambda_zero_the_error_of_on
             assert short[row, place].item() == pytest.approx(error, abs=1e-9)
 
 
+@FEW
 @given(seeds)
 def test_whitened_values_have_mean_zero_and_unbiased_variance_one(seed: int):
     drawn = Drawn(seed, rows=6)
@@ -93,6 +98,7 @@ def test_whitened_values_have_mean_zero_and_unbiased_variance_one(seed: int):
         assert found[drawn.mask].var().item() == pytest.approx(variance / (variance + 1e-8), rel=1e-9)
 
 
+@FEW
 @given(seeds, st.floats(0.5, 100), st.floats(-100, 100))
 def test_whitening_ignores_scale_and_shift(seed: int, scale: float, shift: float):
     drawn = Drawn(seed, rows=6)
@@ -109,6 +115,7 @@ def test_constant_advantages_whiten_to_zero(reward: float, tokens: int, dtype: t
     assert found.abs().max() < 1e-6
 
 
+@FEW
 @given(seeds)
 def test_on_policy_the_loss_is_minus_the_mean_advantage_and_so_is_its_gradient(seed: int):
     drawn = Drawn(seed)
@@ -132,6 +139,7 @@ def test_clipping_stops_the_gradient_at_two_corners_and_only_there(advantage, lo
     assert new.grad.sign().item() == gradient_sign
 
 
+@FEW
 @given(seeds)
 def test_values_that_moved_little_pay_half_their_squared_error(seed: int):
     drawn = Drawn(seed)
@@ -140,6 +148,7 @@ def test_values_that_moved_little_pay_half_their_squared_error(seed: int):
     close(clipped_value_loss(near, old, returns, 0.2), 0.5 * (near - returns) ** 2)
 
 
+@FEW
 @given(seeds)
 def test_clipped_values_never_pay_less_than_unclipped_ones(seed: int):
     drawn = Drawn(seed)
@@ -147,6 +156,7 @@ def test_clipped_values_never_pay_less_than_unclipped_ones(seed: int):
     assert (clipped_value_loss(new, old, returns, 0.2) >= 0.5 * (new - returns) ** 2).all()
 
 
+@FEW
 @given(seeds)
 def test_the_k3_estimate_is_never_negative_and_zero_at_equality(seed: int):
     drawn = Drawn(seed)
@@ -157,6 +167,7 @@ def test_the_k3_estimate_is_never_negative_and_zero_at_equality(seed: int):
 
 
 @pytest.mark.parametrize("estimate", [kl_k1, kl_k3])
+@FEW
 @given(seed=seeds)
 def test_the_estimates_are_unbiased_for_the_divergence_from_the_policy(estimate, seed: int):
     generator = torch.Generator().manual_seed(seed)
@@ -164,6 +175,7 @@ def test_the_estimates_are_unbiased_for_the_divergence_from_the_policy(estimate,
     close((p.exp() * estimate(p, q)).sum(), (p.exp() * (p - q)).sum())
 
 
+@FEW
 @given(seeds, st.floats(0, 2))
 def test_every_token_pays_for_its_divergence_and_the_last_one_gets_the_score(seed: int, coefficient: float):
     drawn = Drawn(seed)
@@ -178,6 +190,7 @@ def test_every_token_pays_for_its_divergence_and_the_last_one_gets_the_score(see
             assert rewards[row, place].item() == pytest.approx(expected, abs=1e-9)
 
 
+@FEW
 @given(seeds)
 def test_what_stands_outside_the_answers_never_matters(seed: int):
     drawn = Drawn(seed)
@@ -195,6 +208,7 @@ def test_what_stands_outside_the_answers_never_matters(seed: int):
     assert torch.equal(everything(*inputs), everything(*other))
 
 
+@FEW
 @given(seeds)
 def test_sums_over_micro_batches_add_up_to_the_sum_over_the_batch(seed: int):
     drawn = Drawn(seed)
@@ -214,7 +228,7 @@ ANSWERS = [
 PREFIXES = [prefix for length in range(STEPS) for prefix in itertools.product((0, STOP), repeat=length)]
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(seeds, st.sampled_from([0.0, 0.3]))
 def test_the_expected_gradient_over_all_answers_is_the_gradient_of_the_expected_reward(seed: int, coefficient: float):
     """Policy, values, KL penalty and score meet at the right tokens, with any baseline."""

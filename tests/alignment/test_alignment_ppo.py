@@ -132,7 +132,7 @@ def train(alignment: Any, optimizer: torch.optim.Optimizer) -> None:
     optimizer.step()
 
 
-@settings(max_examples=4)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(0, 7))
 def test_a_run_that_is_killed_between_micro_batches_goes_on_to_the_same_bits(killed_after: int):
     def fresh():

@@ -251,6 +251,7 @@ def test_training_and_held_out_parts_share_nothing(yields):
     train, held, both = (read(LibraryDocstrings, yields=yields, part=part) for part in ("train", "holdout", "all"))
     assert len(held) > 100
     assert 0.07 < len(held) / len(both) < 0.13
+    assert len({record.name for record in both}) == len(both)
     assert {r.name for r in train} | {r.name for r in held} == {r.name for r in both}
     assert not {r.name for r in train} & {r.name for r in held}
     assert not _answers(train) & _answers(held)
@@ -351,14 +352,11 @@ def test_the_library_gives_the_same_records_under_every_hash_seed():
         "library.root = lambda: root / 'asyncio'\n"
         "print(hashlib.sha256(repr(list(L(L.Config(yields='choice')).records())).encode()).hexdigest())"
     )
-    run = lambda seed: (
-        subprocess.run(  # noqa: E731
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            check=True,
-        ).stdout
-    )
+
+    def run(seed):
+        command, environment = [sys.executable, "-c", script], {**os.environ, "PYTHONHASHSEED": seed}
+        return subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+
     assert run("0") == run("1")
 
 

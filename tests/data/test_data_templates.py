@@ -1,6 +1,7 @@
 """Templates: prefixes, roles that only the template can open, and what is learnt."""
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 from corelm_data.chatml import ChatTemplate
@@ -41,9 +42,7 @@ every = pytest.mark.parametrize("template", TEMPLATES, ids=["chatml", "plain", "
 @cache
 def tokenizers():
     trained = BytePairTokenizer(BytePairTokenizer.Config(vocab_size=256 + 150 + 3))
-    trained.train(
-        ["".join(_MARKERS) * 2, "user\nassistant\nQuestion:\nAnswer:\n" * 9, "what is it? it is so. " * 5], SPECIALS
-    )
+    trained.train(["".join(_MARKERS) * 2, Path(__file__).read_text(encoding="utf-8")], SPECIALS)
     plain = ByteTokenizer(ByteTokenizer.Config())
     plain.train([], SPECIALS)
     return trained, plain

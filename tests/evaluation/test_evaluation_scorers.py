@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from corelm.errors import Interrupted, UserError
 from corelm.kinds import Choice, Likelihood, Preference, Request, Text
 
+FEW = settings(max_examples=40, deadline=None)
+
 FIXTURE = json.loads((Path(__file__).parent.parent / "fixtures" / "evaluation" / "lm_eval.json").read_text())
 DATA = Path(os.environ.get("CORELM_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -145,6 +147,7 @@ def test_the_lambada_file_equals_lm_evaluation_harness():
 texts = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=8)
 
 
+@FEW
 @given(texts)
 def test_bits_per_byte_and_perplexity_are_the_same_likelihood(documents: list[str]):
     found = measure(Perplexity, [Text(t, str(i)) for i, t in enumerate(documents)])
@@ -156,7 +159,7 @@ def test_bits_per_byte_and_perplexity_are_the_same_likelihood(documents: list[st
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 def test_the_order_of_the_records_changes_no_bit(rng: random.Random):
     documents = [Text(f"text {i} of words", str(i)) for i in range(40)]
     questions = [Choice(("c",), (f"a{i}", f"bb{i}"), i % 2, str(i)) for i in range(70)]
@@ -235,6 +238,7 @@ def test_a_request_to_stop_is_heard():
     assert len(watcher.steps) == 1
 
 
+@FEW
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))
 def test_the_standard_error_is_that_of_the_unbiased_variance(values: list[float]):
     import statistics
