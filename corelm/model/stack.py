@@ -27,9 +27,11 @@ class Stack(nn.Module):
 
     Attributes:
         config: the resolved model section.
-        context_facts: sizes that the parts were built with.
+        facts: sizes that the parts were built with.
         schemes: of each layer, names into ``positions``.
-        masks: of each layer, numbers of its rules.
+        rules: of each layer, what its mask consists of; the same list where layers have equal masks.
+        slot_specs: of each layer, what it stores.
+        recurrent: whether some layer's state has a fixed size.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
@@ -61,7 +63,7 @@ class Stack(nn.Module):
         block: Block = layer.block.build(context, parts)
         self.layers.append(block)
         geometry = attention.geometry if attention is not None else None
-        self.schemes.append(tuple(self._intern(spec, geometry) for spec in layer.position))
+        self.schemes.append(tuple(name for spec in layer.position if (name := self._intern(spec, geometry))))
         key = tuple(layer.mask)
         if key not in self._rules:
             self._rules[key] = [rule.build() for rule in layer.mask]
@@ -72,9 +74,15 @@ class Stack(nn.Module):
             self.recurrent = True
 
     def _intern(self, spec: Spec[Position], geometry: PositionGeometry | None) -> str:
-        """Name of the one module for this scheme; those that act on the embeddings alone need no geometry."""
-        if geometry is None or spec.part.hooks <= {"embedding"}:
+        """Name of the one module for this scheme, empty where nothing in the layer would call it.
+
+        Schemes that act on the embeddings alone are one module whatever the layer's attention is like.
+        """
+        if spec.part.hooks <= {"embedding"}:
             geometry = PositionGeometry(self.facts.dim, 1, self.facts.dim, self.facts.context)
+        if geometry is None and "embedding" not in spec.part.hooks:
+            return ""
+        geometry = geometry or PositionGeometry(self.facts.dim, 1, self.facts.dim, self.facts.context)
         key = (spec, geometry)
         if key not in self._interned:
             taken = sum(name.partition("-at-")[0] == spec.name for name in self.positions)
@@ -120,14 +128,15 @@ class Stack(nn.Module):
 
     def prepare(self, step: Step, state: State | None, new_positions: Tensor) -> list[LayerStep]:
         """Every layer's view of the step; position tables and masks are made once per name."""
-        tables = {name: scheme.prepare(new_positions) for name, scheme in self._schemes().items()}
+        schemes = self._schemes()
+        tables = {name: scheme.prepare(new_positions) for name, scheme in schemes.items()}
         facts = MaskFacts(step.documents, step.valid)
         position_views: dict[tuple[str, ...], PositionView] = {}
         mask_views: dict[int, MaskView] = {}
         steps = []
         for layer, (names, rules) in enumerate(zip(self.schemes, self.rules, strict=True)):
             if names not in position_views:
-                chosen = [(self._schemes()[name], tables[name]) for name in names]
+                chosen = [(schemes[name], tables[name]) for name in names]
                 position_views[names] = PositionView(chosen, step.positions)
             mask = mask_views.setdefault(id(rules), MaskView(rules, facts))
             steps.append(LayerStep(step, position_views[names], mask, None if state is None else state.slots(layer)))
@@ -145,14 +154,22 @@ def _sizes(facts: ModelContext) -> tuple[int, int, int, int]:
 
 
 def begin(ids: Tensor, valid: Tensor | None, documents: Tensor | None, state: State | None) -> Step:
-    """The step of one forward: what is new, joined with what the state knows of the tokens before."""
+    """The step of one forward: what is new, joined with what the state knows of the tokens before.
+
+    Raises:
+        ValueError: the state is of another number of rows.
+    """
     batch, time = ids.shape
+    if state is not None and state.batch != batch:
+        raise ValueError(f"{batch} rows can't continue a state of {state.batch}")
     past = 0 if state is None else state.length
     index = torch.arange(past, past + time, device=ids.device)
     if state is not None and past:
         valid = _joined(state.valid, valid, past, ids)
         if documents is not None or state.documents is not None:
             documents = _joined_documents(state.documents, documents, past, ids)
+    if valid is not None and documents is not None:
+        documents = _filled(documents, valid)
     if valid is None and documents is None:
         positions = torch.arange(past + time, device=ids.device).expand(batch, -1)
     else:
@@ -181,14 +198,23 @@ def _joined_documents(before: Tensor | None, new: Tensor | None, past: int, ids:
     return torch.cat([before, new], dim=1)
 
 
+def _filled(documents: Tensor, valid: Tensor) -> Tensor:
+    """Padding belongs to the document of the real token before it, so that a document goes on after it."""
+    place = torch.arange(documents.shape[1], device=documents.device)
+    return documents.gather(1, torch.where(valid, place, -1).cummax(1).values.clamp(min=0))
+
+
 def _positions(
     valid: Tensor | None, documents: Tensor | None, batch: int, total: int, device: torch.device
 ) -> Int[Tensor, "batch total"]:
-    """Number of real tokens before each one in its document."""
+    """Number of real tokens before each one in its document.
+
+    Padding has the position of the real token before it (0 where there is none), which any scheme can represent.
+    """
     real = torch.ones(batch, total, dtype=torch.long, device=device) if valid is None else valid.long()
-    before = real.cumsum(1) - real
+    count = real.cumsum(1)
     if documents is None:
-        return before
+        return (count - 1).clamp(min=0)
     starts = torch.ones(batch, total, dtype=torch.bool, device=device)
     starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
-    return before - torch.where(starts, before, 0).cummax(1).values
+    return (count - 1 - torch.where(starts, count - real, 0).cummax(1).values).clamp(min=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Literal
 
@@ -82,7 +81,11 @@ class State:
 
     def snapshot(self) -> State:
         """An independent copy."""
-        return copy.deepcopy(self)
+        copy = State([], self.batch, None, "growing")
+        copy.length = self.length
+        copy.valid, copy.documents, copy.positions = self.valid, self.documents, self.positions
+        copy.layers = [{name: slot.copy(copy) for name, slot in layer.items()} for layer in self.layers]
+        return copy
 
     def _all(self) -> list[GrowingSlot | FixedSlot]:
         return [slot for layer in self.layers for slot in layer.values()]
@@ -176,6 +179,13 @@ class GrowingSlot:
         """Forget everything."""
         self.buffers, self.base, self.start = {}, 0, 0
 
+    def copy(self, owner: State) -> GrowingSlot:
+        """The same tokens in buffers of their own."""
+        copy = GrowingSlot(self.spec, owner, self.capacity)
+        copy.buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        copy.base, copy.start = self.base, self.start
+        return copy
+
 
 class FixedSlot:
     """Tensors of a fixed size that every update replaces."""
@@ -194,7 +204,8 @@ class FixedSlot:
         return self._view() if self.tensors else None
 
     def _view(self) -> SlotView:
-        return SlotView(self.tensors, torch.empty(0, dtype=torch.long))
+        device = next(iter(self.tensors.values())).device
+        return SlotView(self.tensors, torch.empty(0, dtype=torch.long, device=device))
 
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows."""
@@ -211,3 +222,9 @@ class FixedSlot:
     def reset(self) -> None:
         """Forget everything."""
         self.tensors = {}
+
+    def copy(self, owner: State) -> FixedSlot:
+        """The same in tensors of their own."""
+        copy = FixedSlot(self.spec)
+        copy.tensors = {name: tensor.clone() for name, tensor in self.tensors.items()}
+        return copy

@@ -23,11 +23,11 @@ def problems(config: RecipeConfig, resolved: Mapping[str, Any]) -> Found:
     """Everything that does not fit, each with the path of the map that it is about."""
     before = list(_sections(config))
     if isinstance(config.model, ModelConfig):
-        vocab_size = _vocab_size(config)
-        before += _model(config.model, vocab_size)
+        rows = vocab_size(config)
+        before += _model(config.model, rows)
         before += _head(config, config.model)
         if not before:
-            before += _assembles(config.model, vocab_size)
+            before += _assembles(config.model, rows)
     for name, node in config.stages.items():
         before += _part(("stages", name), node.spec, resolved)
     for section in ("corpus", "tokenizer", "template"):
@@ -97,7 +97,7 @@ def _reads_conversations(spec: Spec[Any]) -> bool:
     return data is None or data.source.part.yields(data.source.config) != "text"
 
 
-def _vocab_size(config: RecipeConfig) -> int:
+def vocab_size(config: RecipeConfig) -> int:
     """Rows that the embedding will have; a stand-in where the tokenizer is made elsewhere."""
     if isinstance(config.model, ModelConfig) and config.model.vocab_size:
         return config.model.vocab_size

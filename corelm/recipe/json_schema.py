@@ -93,7 +93,7 @@ def _config(
     made = config.model_json_schema(schema_generator=_Draft7, ref_template="#/definitions/{model}")
     for name, inner in made.pop("$defs", {}).items():
         definitions[name] = _rewritten(inner)
-    made = _rewritten(made)
+    made = dict(_rewritten(made))
     made.setdefault("properties", {})
     made["properties"] = {name: value for name, value in made["properties"].items() if name not in skip}
     made.pop("title", None)

@@ -105,7 +105,7 @@ class Recipe:
         for hook in active().manager.hook.corelm_recipe_read.get_hookimpls():
             given = {"recipe": self.resolved()} if "recipe" in hook.argnames else {}
             try:
-                reasons = hook.function(**given) or []
+                reasons: Any = hook.function(**given)
             except Exception as error:
                 message = (
                     f"the plugin {hook.plugin_name} failed in corelm_recipe_read: {type(error).__name__}: {error}"

@@ -78,7 +78,7 @@ class _Graph:
     errors: list[InitErrorDetails] = field(default_factory=list)
 
     def refuse(self, code: str, path: tuple[str | int, ...], message: str, **context: Any) -> None:
-        custom = PydanticCustomError(code, "{message}", {"message": message, **context})  # type: ignore[arg-type]
+        custom = PydanticCustomError(code, "{message}", {"message": message, **context})
         self.errors.append(InitErrorDetails(type=custom, loc=path, input=None))
 
     def read_specs(self) -> None:

@@ -162,7 +162,7 @@ class _Reader:
         self.count = 0
 
     def read(self) -> Document:
-        events: Iterator[yaml.Event] = yaml.parse(self.text, Loader=yaml.SafeLoader)
+        events: Iterator[Any] = yaml.parse(self.text, Loader=yaml.SafeLoader)
         root: _Node | None = None
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
@@ -185,7 +185,7 @@ class _Reader:
         self.document.data = self.plain(root, (), 0)
         return self.document
 
-    def mark_of(self, start: yaml.Mark | None, end: yaml.Mark | None = None) -> Mark:
+    def mark_of(self, start: Any, end: Any = None) -> Mark:
         if start is None:
             return Mark(self.file)
         excerpt = self.lines[start.line] if start.line < len(self.lines) else ""
@@ -193,22 +193,22 @@ class _Reader:
         length = end.column - start.column if same and end else len(excerpt.rstrip()) - start.column
         return Mark(self.file, start.line + 1, start.column + 1, max(1, length), excerpt)
 
-    def error(self, code: str, message: str, event: yaml.Event, remedy: str) -> RecipeError:
+    def error(self, code: str, message: str, event: Any, remedy: str) -> RecipeError:
         return RecipeError(
             [RecipeProblem(code, (), message, self.mark_of(event.start_mark, event.end_mark), remedy=remedy)]
         )
 
-    def node(self, events: Iterator[yaml.Event], event: yaml.Event, depth: int) -> _Node:
+    def node(self, events: Iterator[Any], event: Any, depth: int) -> _Node:
         if depth > MAX_DEPTH:
             raise self.error("yaml-too-deep", f"more than {MAX_DEPTH} levels deep", event, "Recipes are flat.")
         mark = self.mark_of(event.start_mark, event.end_mark)
         if isinstance(event, yaml.AliasEvent):
-            target = self.anchors.get(event.anchor, ...)
+            target = self.anchors.get(str(event.anchor), ...)
             if target is ...:
                 raise self.error("yaml-alias", f"no anchor &{event.anchor} before this", event, "Define it first.")
             if target is None:
                 raise self.error("yaml-alias", f"*{event.anchor} contains itself", event, "Write it out.")
-            return target  # type: ignore[return-value]
+            return target
         if getattr(event, "tag", None) is not None:
             problem = RecipeProblem(
                 "yaml-tag", (), f"tags such as {event.tag} are not read", mark, remedy="Remove the tag."
@@ -222,7 +222,7 @@ class _Reader:
             self.anchors[anchor] = node
         return node
 
-    def inner(self, events: Iterator[yaml.Event], event: yaml.Event, mark: Mark, depth: int) -> _Node:
+    def inner(self, events: Iterator[Any], event: Any, mark: Mark, depth: int) -> _Node:
         if isinstance(event, yaml.ScalarEvent):
             return _Node(scalar(event.value) if event.implicit[0] and event.style is None else event.value, mark)
         if isinstance(event, yaml.SequenceStartEvent):

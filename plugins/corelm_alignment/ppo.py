@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -25,6 +25,7 @@ from corelm.kinds import (
     Message,
     ModelRole,
     Objective,
+    Problem,
     RecordName,
     Sampler,
     Spec,
@@ -77,6 +78,19 @@ class ProximalPolicy(Aligner):
         clip: float = Field(0.2, gt=0, lt=1, description="How far a token's probability ratio may move.")
         value_clip: float = Field(0.2, gt=0, description="How far a value may move.")
         value_weight: float = Field(0.1, ge=0, description="Weight of the value loss.")
+
+    @classmethod
+    def check(cls, config: Config, context: Any) -> Iterator[Problem]:
+        """Answers must leave room for a prompt, where the recipe says how long the context is."""
+        section = context.get("model") if isinstance(context, Mapping) else None
+        longest = section.get("context") if isinstance(section, Mapping) else None
+        if isinstance(longest, int) and config.answer_tokens >= longest:
+            yield Problem(
+                ("answer_tokens",),
+                f"answers of {config.answer_tokens} tokens leave no room for a prompt in a context of {longest}",
+                f"Use answer_tokens below {longest}, or a longer model.context.",
+                "answer-fills-context",
+            )
 
     @classmethod
     def reads(cls, config: Config) -> RecordName:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import Field
@@ -18,6 +18,7 @@ from corelm.kinds import (
     LanguageModel,
     Message,
     Metrics,
+    Problem,
     Record,
     RecordName,
     Sampler,
@@ -62,6 +63,19 @@ class MeanReward(Evaluator):
         )
         seed: int = Field(0, ge=0, description="Of the sampling.")
         batch: int = Field(16, ge=1, description="Answers written at once.")
+
+    @classmethod
+    def check(cls, config: Config, context: Any) -> Iterator[Problem]:
+        """Answers must leave room for a prompt, where the recipe says how long the context is."""
+        section = context.get("model") if isinstance(context, Mapping) else None
+        longest = section.get("context") if isinstance(section, Mapping) else None
+        if isinstance(longest, int) and config.answer_tokens >= longest:
+            yield Problem(
+                ("answer_tokens",),
+                f"answers of {config.answer_tokens} tokens leave no room for a prompt in a context of {longest}",
+                f"Use answer_tokens below {longest}, or a longer model.context.",
+                "answer-fills-context",
+            )
 
     @classmethod
     def reads(cls, config: Config) -> RecordName:

@@ -115,7 +115,8 @@ def config_of(section: Mapping[str, Any], *, vocab_size: int, width: int) -> dic
         raise _unsayable("a model without layers")
     if not section["normed"]:
         raise _unsayable("a model without a final norm (normed: false)")
-    _only(section["block"], "block", "residual")
+    # Dropout is a matter of training and has no counterpart but in attention; evaluated models are the same.
+    _only(section["block"], "block", "residual", {"dropout"})
     _only(section["connection"], "connection", "single")
     _only(section["embedding"], "embedding", "token", {"dropout"})
     for mask in section["mask"]:

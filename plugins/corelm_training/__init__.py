@@ -22,6 +22,12 @@ _PARTS: tuple[tuple[str, str, str, str], ...] = (
         "cosine:Cosine",
         "Warm-up, then half a cosine from 1 down to ``final`` (Loshchilov & Hutter, 2016, arXiv:1608.03983).",
     ),
+    (
+        "optimizer",
+        "muon",
+        "muon:Muon",
+        "Muon for the matrices inside blocks, another optimizer for all other parameters.",
+    ),
     ("schedule", "linear", "linear:Linear", "Warm-up, then a straight line from 1 down to ``final``."),
     ("schedule", "constant", "constant:Constant", "Warm-up, then 1 for good: training can be prolonged at any time."),
     (
@@ -55,6 +61,12 @@ _PARTS: tuple[tuple[str, str, str, str], ...] = (
         "Bradley–Terry loss: the chosen answer's reward shall exceed the rejected one's.",
     ),
     ("trainer", "plain", "plain:Plain", "The whole loop in the open: one process, which trains where the model is."),
+    (
+        "trainer",
+        "accelerate",
+        "accelerate:Accelerate",
+        "The loop of ``plain`` on the devices and processes that the accelerate library finds.",
+    ),
 )
 
 

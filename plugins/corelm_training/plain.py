@@ -143,10 +143,8 @@ class _Run:
         started = time.perf_counter()
         batches = self.draw(step)
         counts = [self.job.objective.count(batch) for batch in batches]
-        sums = self.processes.add(
-            torch.tensor([sum(counts), sum(batch.tokens for batch in batches)], device=self.processes.device)
-        )
-        count, tokens = (int(number) for number in sums)
+        sums = self.processes.add(torch.tensor([sum(counts), sum(batch.tokens for batch in batches)]))
+        count, tokens = sums.tolist()
         terms = [self.differentiate(batch, step, j, max(count, 1)) for j, batch in enumerate(batches)]
         self.processes.add_gradients(self.parameters)
         norm = self.clip()
@@ -198,15 +196,12 @@ class _Run:
         """The step's figures, per term, over all processes; the only time that the step waits for the device."""
         names = sorted(terms[0].sums)
         rows = [torch.stack([term.total, *(term.sums[name].to(term.total) for name in names)]) for term in terms]
-        means = self.processes.add(torch.stack(rows).double().sum(0)) / count
-        values = torch.cat([means, norm.double().reshape(1).to(means.device)]).tolist()
-        return dict(zip(["loss", *names, "gradient_norm"], values, strict=True))
+        means = self.processes.add(torch.stack(rows).cpu().double().sum(0)) / count
+        return dict(zip(["loss", *names, "gradient_norm"], [*means.tolist(), float(norm)], strict=True))
 
     def agree(self, *flags: bool) -> list[bool]:
         """Which flags some process has raised."""
-        if self.processes.world == 1:
-            return list(flags)
-        return [bool(flag) for flag in self.processes.add(torch.tensor(flags).long().to(self.processes.device))]
+        return [bool(count) for count in self.processes.add(torch.tensor(flags).long()).tolist()]
 
     def save(self) -> None:
         """Write a checkpoint; every process gives its stream's position, the first one writes."""

@@ -185,3 +185,12 @@ def test_the_default_config_names_parts_that_are_installed():
     assert config.value.name == "scalar"
     assert Spec.read("aligner", "ppo").config == config
     assert Spec.read("aligner", {"use": "dpo", "beta": 0.2}).config.beta == 0.2
+
+
+@pytest.mark.parametrize(
+    ("recipe", "problems"), [({"model": {"context": 64}}, 1), ({"model": {"context": 65}}, 0), ({"model": {}}, 0)]
+)
+def test_answers_that_fill_the_context_are_refused_when_the_recipe_is_read(recipe: dict[str, Any], problems: int):
+    for spec in (Spec.read("aligner", "ppo"), Spec.read("evaluator", "mean-reward")):
+        found = list(spec.part.check(spec.config, recipe))
+        assert [(p.path, p.code) for p in found] == [(("answer_tokens",), "answer-fills-context")] * problems

@@ -119,6 +119,14 @@ def test_each_epoch_goes_through_the_whole_rollout_in_another_order():
     assert alignment.stream.rollouts == 2
 
 
+def test_rollouts_take_the_prompts_in_another_permutation_each_time_round():
+    alignment, _ = prepared()
+    stream, count = alignment.stream, len(PROMPTS)
+    rounds = [tuple(stream.prompt(start + i) for i in range(count)) for start in range(0, 4 * count, count)]
+    assert all(sorted(taken) == sorted(stream.plan.prompts) for taken in rounds)
+    assert len(set(rounds)) > 1
+
+
 def test_a_last_smaller_micro_batch_keeps_every_row():
     alignment, _ = prepared(batch=4, epochs=1)
     assert [len(next(alignment.stream).ids) for _ in range(4)] == [4, 2, 4, 2]

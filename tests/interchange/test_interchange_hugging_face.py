@@ -139,7 +139,7 @@ OURS = [
     {"head": {"use": "language-model", "tied": True}},
     {"attention": {"use": "gqa", "heads": 4, "qkv_bias": True, "output_bias": True}},
     {"attention": {"use": "gqa", "heads": 4, "kv_heads": 1, "head_dim": 6, "dropout": 0.1}},
-    {"feedforward": {"use": "swiglu", "bias": True}},
+    {"feedforward": {"use": "swiglu", "bias": True}, "block": {"use": "residual", "dropout": 0.1}},
     {"feedforward": {"use": "glu", "activation": "gelu", "width": 40}},
     {"position": [{"use": "rope", "theta": 123.0}], "final_norm": {"use": "rmsnorm", "eps": 1e-5}},
 ]

@@ -1,0 +1,105 @@
+"""Muon: momentum whose directions are made orthogonal."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from corelm.kinds import ComponentConfig, Optimizer, ParameterInfo, Spec, use
+from corelm_training.moments import copied, distinct
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the quintic that Newton–Schulz iterates: steep at 0, so that small singular values rise fast; 1 is not fixed, but
+all in [0.02, 1] end in about [0.7, 1.2]."""
+
+
+def orthogonalise(matrix: Float[Tensor, "... rows columns"], iterations: int) -> Float[Tensor, "... rows columns"]:
+    """Bring all singular values near 1 and keep the singular vectors; leading axes are independent matrices.
+
+    Newton–Schulz: ``X ← aX + (bA + cA²)X`` with ``A = XXᵀ``, from ``X = G / ‖G‖``. A zero matrix stays zero.
+    """
+    a, b, c = COEFFICIENTS
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if tall else matrix  # the smaller Gram matrix
+    norm = torch.linalg.matrix_norm(x, keepdim=True)
+    x = x / norm.clamp(min=torch.finfo(x.dtype).tiny)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon(Optimizer):
+    """Muon for the matrices inside blocks, another optimizer for all other parameters.
+
+    For gradient G of a matrix (or each of a stack of them), with momentum μ, learning rate η and decay λ::
+
+        M ← μ M + G            O = orthogonalise(G + μ M)   (or of M, without Nesterov's look-ahead)
+        W ← (1 − ηλ) W − η · s · O
+
+    ``scale: rms`` takes s = 0.2 √max(rows, columns), which gives the update the size that AdamW's have, so that both
+    can share learning rate and decay (Liu et al., 2025, arXiv:2502.16982); ``spectral`` takes s = √max(1, rows / columns)
+    (Jordan et al., 2024, kellerjordan.github.io/posts/muon). The factor of the schedule reaches the others as well.
+    """
+
+    class Config(ComponentConfig):
+        """Rates, and who updates the rest."""
+
+        learning_rate: float = Field(1e-3, ge=0, description="Step size of the matrices, scaled by the schedule.")
+        momentum: float = Field(0.95, ge=0, lt=1, description="Decay of the sum of gradients.")
+        nesterov: bool = Field(True, description="Look one step ahead.")
+        weight_decay: float = Field(0.1, ge=0, description="Decoupled decay, multiplied by the learning rate.")
+        iterations: int = Field(5, ge=1, le=20, description="Newton-Schulz iterations.")
+        scale: Literal["rms", "spectral"] = Field("rms", description="How the update's size depends on the shape.")
+        others: Spec[Optimizer] = Field(use("adamw"), description="Optimizer of all other parameters.")
+
+    def __init__(self, config: Config, parameters: list[tuple[str, nn.Parameter, ParameterInfo]]) -> None:
+        super().__init__(config, distinct(parameters))
+        self.matrices = [entry for entry in parameters if _is_matrix(*entry[1:])]
+        self.rest: Optimizer = config.others.build([entry for entry in parameters if not _is_matrix(*entry[1:])])
+        self.momenta: dict[str, dict[str, Any]] = {}
+
+    @property
+    def learning_rate(self) -> float:
+        """The config's learning rate of the matrices."""
+        rate: float = self.config.learning_rate
+        return rate
+
+    @torch.no_grad()
+    def step(self, scale: float) -> None:
+        """Update every parameter that has a gradient."""
+        config, rate = self.config, self.learning_rate * scale
+        for name, weight, _ in self.matrices:
+            if weight.grad is None:
+                continue
+            momentum = self.momenta.setdefault(name, {"momentum": torch.zeros_like(weight)})["momentum"]
+            momentum.mul_(config.momentum).add_(weight.grad)
+            ahead = weight.grad.add(momentum, alpha=config.momentum) if config.nesterov else momentum
+            direction = orthogonalise(ahead, config.iterations)
+            weight.mul_(1 - rate * config.weight_decay)
+            weight.add_(direction, alpha=-rate * self._size(*weight.shape[-2:]))
+        self.rest.step(scale)
+
+    def _size(self, rows: int, columns: int) -> float:
+        if self.config.scale == "rms":
+            return 0.2 * float(max(rows, columns)) ** 0.5
+        return max(1.0, rows / columns) ** 0.5
+
+    def state_dict(self) -> dict[str, Any]:
+        """Momentum by parameter name, and the state of the others."""
+        momenta = {name: dict(state) for name, state in self.momenta.items()}
+        return {"momenta": momenta, "others": self.rest.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave, copied."""
+        self.momenta = copied(state["momenta"], self.matrices)
+        self.rest.load_state_dict(state["others"])
+
+
+def _is_matrix(parameter: nn.Parameter, info: ParameterInfo) -> bool:
+    """Whether Muon updates it: a linear map inside a block, or a stack of such maps."""
+    return info.role == "matrix" and parameter.ndim - info.stacked == 2
