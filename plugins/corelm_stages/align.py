@@ -22,7 +22,7 @@ from corelm.kinds import (
     Stage,
 )
 from corelm_stages.reward_model import preferences
-from corelm_stages.training import EpochsConfig, steps_of, train
+from corelm_stages.training import EpochsConfig, of_type, steps_of, train
 
 
 class Align(Stage):
@@ -59,6 +59,7 @@ class Align(Stage):
         """Online methods have nothing but ``data`` to take prompts from."""
         if config.data is None and config.method.part.reads(config.method.config) == "conversation":
             yield Problem((), f"{config.method.name} needs prompts", "Add `data` with conversations.", "data-missing")
+        yield from of_type(config.data, config.method.part.reads(config.method.config))
 
     def run(self, context: RunContext, inputs: Mapping[str, Any]) -> dict[str, float]:
         """Let the aligner prepare, then train."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from corelm.kinds import ArtifactType, DataConfig, Objective, Packer, RunContext, Spec, Stage, use
-from corelm_stages.training import EpochsConfig, needs_template, packed, require, steps_of, tokenized, train
+from corelm.kinds import ArtifactType, DataConfig, Objective, Packer, Problem, RunContext, Spec, Stage, use
+from corelm_stages.training import EpochsConfig, needs_template, of_type, packed, require, steps_of, tokenized, train
 
 
 class Finetune(Stage):
@@ -30,6 +30,11 @@ class Finetune(Stage):
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:
         """The model to tune."""
         return {"model": "model"}
+
+    @classmethod
+    def check(cls, config: Any, context: Any) -> Iterator[Problem]:
+        """The data are conversations or texts."""
+        yield from of_type(config.data, "conversation", "text")
 
     def run(self, context: RunContext, inputs: Mapping[str, Any]) -> dict[str, float]:
         """Train."""

@@ -17,6 +17,7 @@ from corelm.kinds import (
     Objective,
     Packer,
     Preference,
+    Problem,
     Record,
     RunContext,
     Spec,
@@ -26,7 +27,7 @@ from corelm.kinds import (
     Tokens,
     use,
 )
-from corelm_stages.training import EpochsConfig, packed, require, steps_of, train
+from corelm_stages.training import EpochsConfig, of_type, packed, require, steps_of, train
 
 
 class RewardModel(Stage):
@@ -52,6 +53,11 @@ class RewardModel(Stage):
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:
         """The model whose body is used, and further preferences."""
         return {"model": "model", "preferences?*": "preferences"}
+
+    @classmethod
+    def check(cls, config: Any, context: Any) -> Iterator[Problem]:
+        """The data are preferences."""
+        yield from of_type(config.data, "preference")
 
     def run(self, context: RunContext, inputs: Mapping[str, Any]) -> dict[str, float]:
         """Train."""

@@ -19,6 +19,7 @@ from corelm.kinds import (
     LanguageModel,
     Message,
     Preference,
+    Problem,
     RunContext,
     Sampler,
     Spec,
@@ -26,6 +27,7 @@ from corelm.kinds import (
     pad_rows,
     use,
 )
+from corelm_stages.training import of_type
 
 
 class SamplePreferences(Stage):
@@ -54,6 +56,11 @@ class SamplePreferences(Stage):
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:
         """Who answers, and who judges."""
         return {"policy": "model", "reward": "reward-model"}
+
+    @classmethod
+    def check(cls, config: Any, context: Any) -> Iterator[Problem]:
+        """The data are conversations."""
+        yield from of_type(config.data, "conversation")
 
     def run(self, context: RunContext, inputs: Mapping[str, Any]) -> dict[str, float]:
         """Answer, score, rank, write."""

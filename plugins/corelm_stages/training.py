@@ -15,11 +15,14 @@ from corelm.kinds import (
     ComponentConfig,
     Conversation,
     Count,
+    DataConfig,
     LanguageModel,
     Objective,
     Optimizer,
     Packer,
+    Problem,
     Record,
+    RecordName,
     RunContext,
     Schedule,
     Spec,
@@ -124,6 +127,17 @@ def tokenized(
         yield tokens
     if left_out:
         context.watch.note(f"{left_out} conversations are longer than {time} tokens and were left out")
+
+
+def of_type(data: DataConfig | None, *wanted: RecordName) -> Iterator[Problem]:
+    """The problem with a stage's ``data`` where its source yields other records than the stage reads."""
+    if data is None:
+        return
+    found = data.source.part.yields(data.source.config)
+    if found not in wanted:
+        message = f"this stage reads {' or '.join(wanted)} records; {data.source.name} yields {found} here"
+        remedy = f"Set `yields: {wanted[0]}` on the source, where it can, or choose another."
+        yield Problem(("data",), message, remedy, "records-of-other-type")
 
 
 def require(store: TokenStore, what: str) -> None:
