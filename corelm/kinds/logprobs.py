@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from corelm.kinds.batch import IGNORE
@@ -14,38 +16,79 @@ from corelm.kinds.head import Head
 CHUNK_ELEMENTS = 1 << 27
 """Logits computed at once; beyond it they are chunked over tokens and recomputed in the backward pass."""
 
+CACHED_ELEMENTS = 1 << 18
+"""Logits that are float32 at once on a CPU, so that they stay in its cache."""
+
+NEARLY_ALL = 0.95
+"""From this share of positions with a target on, it costs less to compute all of them than to pick them out."""
+
 
 def token_logprobs(
     hidden: Float[Tensor, "batch time dim"], head: Head, targets: Int[Tensor, "batch time"]
 ) -> Float[Tensor, "batch time"]:
     """log p(target) at every position, in float32; 0 where the target is ``IGNORE``.
 
-    Only positions with a target reach the head. The logits keep the dtype that the head gives; the
-    log-softmax is taken over them with float32 accumulation. No logits of the whole batch in float32 exist.
+    The logits keep the dtype that the head gives; the log-softmax over them is taken in float32 (float64 for float64
+    logits), a few rows at a time. No logits of the whole batch in float32 exist. Positions without a target have no
+    gradient, and where they are many they don't reach the head.
     """
     wanted = targets != IGNORE
-    flat, labels = hidden[wanted], targets[wanted]
-    rows = max(1, CHUNK_ELEMENTS // head.outputs)
-    if len(flat) <= rows:
-        picked = _logprobs(flat, labels, head)
-    else:
-        pieces = zip(flat.split(rows), labels.split(rows), strict=True)
-        picked = torch.cat(
-            [checkpoint(_logprobs, piece, label, head, use_reentrant=False) for piece, label in pieces]
-        )
+    if int(wanted.sum()) >= NEARLY_ALL * wanted.numel():
+        everywhere = _chunked(hidden.flatten(0, 1), targets.clamp(min=0).flatten(), head).view(targets.shape)
+        return torch.where(wanted, everywhere, 0.0)
+    picked = _chunked(hidden[wanted], targets[wanted], head)
     result = torch.zeros(targets.shape, dtype=picked.dtype, device=hidden.device)
     return result.masked_scatter(wanted, picked)
+
+
+def _chunked(hidden: Float[Tensor, "tokens dim"], targets: Int[Tensor, " tokens"], head: Head) -> Tensor:
+    rows = max(1, CHUNK_ELEMENTS // head.outputs)
+    if len(hidden) <= rows:
+        return _logprobs(hidden, targets, head)
+    pieces = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
+    return torch.cat([checkpoint(_logprobs, piece, some, head, use_reentrant=False) for piece, some in pieces])
 
 
 def _logprobs(
     hidden: Float[Tensor, "tokens dim"], targets: Int[Tensor, " tokens"], head: Head
 ) -> Float[Tensor, " tokens"]:
-    # Autocast would copy the logits to float32 first; the loss kernel accumulates in float32 by itself.
-    logits = head(hidden)
-    with torch.autocast(hidden.device.type, enabled=False):
-        return -F.cross_entropy(logits, targets, reduction="none").to(
-            torch.promote_types(logits.dtype, torch.float32)
-        )
+    return cast(Tensor, _PickedLogSoftmax.apply(head(hidden), targets))  # type: ignore[no-untyped-call]
+
+
+class _PickedLogSoftmax(torch.autograd.Function):
+    """One entry per row of a log-softmax, in float32 or better whatever the dtype of the logits.
+
+    Torch's own ways either round each result to the logits' dtype or convert all logits first. Here forward and
+    backward pass convert a few rows at a time; only the logits and one number per row are kept in between.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Float[Tensor, "rows classes"], targets: Int[Tensor, " rows"]) -> Tensor:
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        picked = logits.gather(1, targets[:, None])[:, 0].to(dtype)
+        normaliser = torch.empty_like(picked)
+        for part in _parts(logits):
+            torch.logsumexp(logits[part].to(dtype), 1, out=normaliser[part])
+        ctx.save_for_backward(logits, targets, normaliser)
+        return picked - normaliser
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Float[Tensor, " rows"]) -> tuple[Tensor, None]:
+        logits, targets, normaliser = ctx.saved_tensors
+        gradient = torch.empty_like(logits)
+        for part in _parts(logits):
+            slopes = slope[part, None]
+            softmax = logits[part].to(slope.dtype, copy=True).sub_(normaliser[part, None]).exp_()
+            gradient[part] = softmax.mul_(-slopes).scatter_add_(1, targets[part, None], slopes)
+        return gradient, None
+
+
+def _parts(logits: Float[Tensor, "rows classes"]) -> list[slice]:
+    """Rows to convert at once."""
+    limit = CACHED_ELEMENTS if logits.device.type == "cpu" else CHUNK_ELEMENTS
+    size = max(1, limit // logits.shape[1])
+    return [slice(first, first + size) for first in range(0, len(logits), size)]
 
 
 def last_real(valid: Bool[Tensor, "batch time"] | None, ids: Int[Tensor, "batch time"]) -> Int[Tensor, " batch"]:

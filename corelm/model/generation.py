@@ -12,6 +12,7 @@ from torch import Tensor
 from corelm.errors import UserError
 from corelm.kinds.component import Spec
 from corelm.kinds.sampler import Sampler
+from corelm.model.modes import evaluating
 
 if TYPE_CHECKING:
     from corelm.model.language_model import LanguageModel
@@ -36,7 +37,8 @@ def steps(
     _check(model, ids, valid, max_new_tokens)
     ids = ids.to(model.device)
     valid = None if valid is None or bool(valid.all()) else valid.to(model.device)
-    generators = [torch.Generator().manual_seed(seed) for seed in (seeds or range(len(ids)))]
+    seeds = range(len(ids)) if seeds is None else seeds
+    generators = [torch.Generator().manual_seed(seed) for _, seed in zip(ids, seeds, strict=True)]
     state = model.new_state(len(ids))
     seen = _without_padding(ids, valid)
     stops = torch.tensor(list(stop), dtype=torch.long, device=model.device)
@@ -44,8 +46,9 @@ def steps(
     last = ids.new_zeros(len(ids))
     new = ids
     for _ in range(max_new_tokens):
-        hidden = model.hidden(new, valid=valid, state=state)
-        logits = model.head(hidden[:, -1]).float()
+        with evaluating(model):
+            logits = model.head(model.hidden(new, valid=valid, state=state)[:, -1])
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         for sampler in samplers:
             logits = sampler(logits, seen)
         chosen = draw(logits, generators) if samplers else logits.argmax(-1)
@@ -56,7 +59,8 @@ def steps(
         if bool(ended.all()):
             return
         new, valid = chosen[:, None], None
-        seen = torch.cat([seen, new], dim=1)
+        if samplers:
+            seen = torch.cat([seen, new], dim=1)
 
 
 def draw(logits: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]) -> Int[Tensor, " batch"]:

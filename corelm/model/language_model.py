@@ -19,10 +19,11 @@ from corelm.kinds.logprobs import last_real, token_logprobs
 from corelm.kinds.records import Message
 from corelm.kinds.sampler import Sampler
 from corelm.kinds.template import Template
-from corelm.kinds.tokenizer import Tokenizer
+from corelm.kinds.tokenizer import END_OF_TEXT, Tokenizer
 from corelm.model import generation, scoring
 from corelm.model.config import ModelConfig
 from corelm.model.initialising import initialise
+from corelm.model.modes import evaluating
 from corelm.model.stack import Stack
 from corelm.model.state import State, Storage
 
@@ -117,15 +118,16 @@ class LanguageModel(Stack):
         """Final hidden states."""
         return cast(Tensor, self(ids, valid=valid, documents=documents, state=state, auxiliary=auxiliary))
 
-    @torch.no_grad()
     def logits(
         self,
         ids: Int[Tensor, "batch time"],
         attention_mask: Int[Tensor, "batch time"] | Bool[Tensor, "batch time"] | None = None,
         cached: bool = False,
     ) -> Float[Tensor, "batch time vocab"]:
-        """Logits of every position."""
-        valid = None if attention_mask is None else attention_mask.to(self.device).bool()
+        """Logits of every position, in evaluation mode and without gradients."""
+        valid = (
+            None if attention_mask is None or bool(attention_mask.all()) else attention_mask.to(self.device).bool()
+        )
         ids = ids.to(self.device)
         with evaluating(self):
             if not cached:
@@ -170,9 +172,7 @@ class LanguageModel(Stack):
         stop: Sequence[int] = (),
     ) -> Int[Tensor, "batch new"]:
         """Continue every row."""
-        with evaluating(self):
-            made = generation.steps(self, ids, valid, max_new_tokens, samplers, seeds, stop)
-            columns = list(made)
+        columns = list(generation.steps(self, ids, valid, max_new_tokens, samplers, seeds, stop))
         return torch.stack(columns, dim=1) if columns else ids.new_empty(len(ids), 0)
 
     def generate(
@@ -184,11 +184,11 @@ class LanguageModel(Stack):
         seed: int = 0,
         stream: bool = False,
     ) -> Any:
-        """Continue a text; stops at the end-of-text token."""
+        """Continue a text; stops at the end-of-text token, and where the template ends the assistant's turn."""
         if not isinstance(prompt, str):
             raise TypeError(f"prompt must be a string, not {type(prompt).__name__}")
         ids = self.tokenizer.encode(prompt) or [self.tokenizer.end_of_text]
-        pieces = self._pieces(ids, max_new_tokens, sampler, seed, (self.tokenizer.end_of_text,))
+        pieces = self.pieces(ids, max_new_tokens, sampler, seed)
         return pieces if stream else "".join(pieces)
 
     def answer(
@@ -200,21 +200,22 @@ class LanguageModel(Stack):
                 "this model was not tuned on conversations", remedy="Use generate with a prompt.", code="no-template"
             )
         ids = self.template.prompt(messages, self.tokenizer)
-        stop = self.template.stop(self.tokenizer)
-        return "".join(self._pieces(ids, max_new_tokens, sampler, seed, stop)).strip()
+        return "".join(self.pieces(ids, max_new_tokens, sampler, seed)).strip()
 
-    def _pieces(
-        self, ids: Sequence[int], max_new_tokens: int, sampler: Any, seed: int, stop: Sequence[int]
-    ) -> Iterator[str]:
+    def pieces(self, ids: Sequence[int], max_new_tokens: int, sampler: Any = None, seed: int = 0) -> Iterator[str]:
+        """Continue ids and yield text as it comes, whole characters only, up to and without a stop token."""
         samplers = generation.as_samplers(sampler)
         prompt = torch.tensor([list(ids)], device=self.device)
+        ends = self.tokenizer.specials.get(END_OF_TEXT)
+        stop = [] if ends is None else [ends]
+        if self.template is not None:
+            stop += self.template.stop(self.tokenizer)
 
         def tokens() -> Iterator[int]:
-            with evaluating(self):
-                for column in generation.steps(self, prompt, None, max_new_tokens, samplers, [seed], stop):
-                    if int(column[0]) in stop:
-                        return
-                    yield int(column[0])
+            for column in generation.steps(self, prompt, None, max_new_tokens, samplers, [seed], stop):
+                if int(column[0]) in stop:
+                    return
+                yield int(column[0])
 
         return self.tokenizer.stream(tokens())
 
@@ -234,8 +235,7 @@ class LanguageModel(Stack):
 
     def generate_until(self, prompts: Sequence[str], stops: Sequence[str], *, max_new_tokens: int) -> list[str]:
         """Greedy continuation of each prompt, up to the first stop string."""
-        with evaluating(self):
-            return [scoring.until(self, prompt, stops, max_new_tokens) for prompt in prompts]
+        return [scoring.until(self, prompt, stops, max_new_tokens) for prompt in prompts]
 
     def record_transform(self, record: dict[str, Any]) -> None:
         """Remember that modules were replaced."""
@@ -252,22 +252,3 @@ class LanguageModel(Stack):
         initialise(other, seed, only="head.")
         other.head.train(self.training)
         return other
-
-
-class evaluating:  # noqa: N801
-    """Evaluation mode and no gradients for the length of a ``with`` block; every module's mode is as before after."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.modes: list[tuple[nn.Module, bool]] = []
-        self.no_grad = torch.no_grad()
-
-    def __enter__(self) -> None:
-        self.modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        self.no_grad.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.no_grad.__exit__(*error)
-        for module, mode in self.modes:
-            module.training = mode

@@ -1,17 +1,21 @@
 """Model folders: self-describing, verified when they are read.
 
-``model.json`` (the resolved model section, what was replaced in it, the digest of the tensors), ``model.safetensors``
-(canonical names, tied tensors once), ``tokenizer/`` and ``template.json`` where there are such.
+``model.json`` (the resolved model section, what was replaced in it, who its parts are from, the digest of the
+tensors), ``model.safetensors`` (canonical names, tied tensors once), ``tokenizer/`` and ``template.json`` where there
+are such.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,7 +23,7 @@ from torch import Tensor
 from corelm import registration
 from corelm.errors import UserError
 from corelm.files import publish, read_json, sha256, sync, write_json, writing
-from corelm.kinds.component import Spec
+from corelm.kinds.component import Spec, nested_specs
 from corelm.kinds.interchange import Imported
 from corelm.kinds.template import Template
 from corelm.kinds.tokenizer import Tokenizer, read_tokenizers_json
@@ -57,10 +61,12 @@ def save(
 
 
 def _write(model: LanguageModel, folder: Path, template: Template | None, dtype: torch.dtype | None) -> None:
-    path = folder / "model.safetensors"
+    path, made = folder / "model.safetensors", folder / ".model.safetensors.new"
     with writing(path):
-        save_file(tensors_of(model, dtype), path, metadata={"format": "pt"})
-        sync(path)
+        # Under another name first, so that a kill or a full disk leaves the old tensors as they were.
+        save_file(tensors_of(model, dtype), made, metadata={"format": "pt"})
+        sync(made)
+        made.replace(path)
     if model.has_tokenizer:
         (folder / "tokenizer").mkdir(exist_ok=True)
         save_tokenizer(model.tokenizer, folder / "tokenizer")
@@ -71,9 +77,16 @@ def _write(model: LanguageModel, folder: Path, template: Template | None, dtype:
         "model": model.config.model_dump(mode="json"),
         "vocab_size": model.vocab_size,
         "transforms": model.transforms,
+        "made_with": _origins(model.config),
         "sha256": sha256(path),
     }
     write_json(folder / "model.json", facts)
+
+
+def _origins(config: ModelConfig) -> dict[str, str]:
+    """Which distribution each part of a model is from."""
+    records = [spec.record for _, spec in nested_specs(config)]
+    return {f"{record.kind}/{record.name}": f"{record.distribution} {record.version}" for record in records}
 
 
 def tensors_of(model: LanguageModel, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
@@ -106,9 +119,7 @@ def load(
             remedy="Other formats are read by `corelm import FORMAT SOURCE --out FOLDER`.",
             code="no-model-folder",
         )
-    facts = read_json(folder / "model.json")
-    if facts.get("format") != FORMAT:
-        raise UserError(f"{folder}: format {facts.get('format')!r} is not known", remedy="Update corelm.")
+    facts = _facts(folder / "model.json")
     path = folder / "model.safetensors"
     if not path.is_file() or sha256(path) != facts["sha256"]:
         raise damaged(path)
@@ -116,19 +127,57 @@ def load(
         tensors = load_file(path)
     except SafetensorError as error:
         raise damaged(path) from error
-    model = assemble(ModelConfig.model_validate(facts["model"]), facts["vocab_size"])
+    with _reading(folder, facts):
+        model = assemble(ModelConfig.model_validate(facts["model"]), facts["vocab_size"])
     for record in facts["transforms"]:
         transforms.reapply(model, record)
         model.record_transform(record)
     fill(model, tensors, str(path))
     tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
-    template = folder / "template.json"
-    model.attach(tokenizer, Spec.read("template", read_json(template)).build() if template.exists() else None)
+    template: Template | None = None
+    if (folder / "template.json").exists():
+        with _reading(folder / "template.json"):
+            template = Spec.read("template", read_json(folder / "template.json")).build()
+    model.attach(tokenizer, template)
     return model.to(device=device, dtype=dtype).eval()
 
 
+def _facts(path: Path) -> dict[str, Any]:
+    """What ``model.json`` says."""
+    facts = read_json(path)
+    if not isinstance(facts, dict) or "format" not in facts:
+        raise UserError(f"{path}: not a description of a model", remedy="Copy it again.", code="file-damaged")
+    if facts["format"] != FORMAT:
+        raise UserError(
+            f"{path}: its format is {facts['format']!r}, this corelm reads {FORMAT}",
+            remedy="Update corelm.",
+            code="model-format",
+        )
+    missing = sorted({"model", "vocab_size", "transforms", "sha256"} - set(facts))
+    if missing:
+        raise UserError(f"{path}: {', '.join(missing)} missing", remedy="Copy it again.", code="file-damaged")
+    return facts
+
+
+@contextlib.contextmanager
+def _reading(where: Path, facts: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Turn "no such part" and "no such option" into a message that says what is to be installed."""
+    try:
+        yield
+    except (ValidationError, PydanticCustomError) as error:
+        reasons = [str(error)]
+        if isinstance(error, ValidationError):
+            reasons = [".".join(map(str, one["loc"])) + f": {one['msg']}" for one in error.errors()]
+        origins = sorted(set((facts or {}).get("made_with", {}).values()))
+        raise UserError(
+            f"{where} can't be read here: {'; '.join(reasons)}",
+            remedy=f"It was made with {', '.join(origins)}." if origins else "Install the package that it came with.",
+            code="model-part-missing",
+        ) from error
+
+
 def fill(model: LanguageModel, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Put tensors into a model, in the dtype that they have.
+    """Put copies of tensors into a model, in the dtype that they have.
 
     Raises:
         UserError: names or shapes don't fit.
@@ -139,7 +188,9 @@ def fill(model: LanguageModel, tensors: Mapping[str, Tensor], source: str) -> No
     ]
     if wrong:
         raise UserError(f"{source} does not fit the model: {', '.join(wrong[:5])}", code="tensors-do-not-fit")
-    model.load_state_dict(dict(tensors), strict=False, assign=True)
+    # Tensors from a file begin anywhere; matrix products round differently there than in memory that torch has aligned.
+    own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    model.load_state_dict(own, strict=False, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
 
@@ -185,7 +236,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     path = Path(path)
     for folder in (path, path / "tokenizer"):
         if (folder / "part.json").is_file():
-            spec = Spec.read("tokenizer", read_json(folder / "part.json"))
+            with _reading(folder / "part.json"):
+                spec = Spec.read("tokenizer", read_json(folder / "part.json"))
             return spec.part.load(spec.config, folder)  # type: ignore[no-any-return]
     described = path / "tokenizer.json" if path.is_dir() else path
     if described.is_file():

@@ -32,17 +32,17 @@ class Window:
 def loglikelihood(model: LanguageModel, requests: Sequence[Request]) -> list[Likelihood]:
     """Score continuations.
 
-    Spaces at the end of a context belong to the continuation; the ids of both together are split where the context's
-    own ids end. Of what is too long, the beginning is dropped. An empty context is the end-of-text token.
+    White space at the end of a context belongs to the continuation; the ids of both together are split where the
+    context's own ids end. Of what is too long, the beginning is dropped. An empty context is the end-of-text token.
     """
     windows = []
     for number, request in enumerate(requests):
-        context = request.context.rstrip(" ")
+        context = request.context.rstrip()
         continuation = request.context[len(context) :] + request.continuation
         start = model.tokenize(context)
         both = model.tokenize(context + continuation)
         # Where the boundary's tokens merge differently, the split is by count, as is the custom.
-        ids = both if context else [model.tokenizer.end_of_text, *both]
+        ids = both if start else [model.tokenizer.end_of_text, *both]
         scored = len(both) - len(start)
         windows.append(Window(number, ids[-(model.context + 1) :], min(scored, model.context)))
     return _likelihoods(model, windows, len(requests))
@@ -106,10 +106,13 @@ def _missed(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
 
 
 def until(model: LanguageModel, prompt: str, stops: Sequence[str], max_new_tokens: int) -> str:
-    """Greedy continuation of a prompt up to, and without, the first stop string."""
-    ids = model.tokenize(prompt)[-(model.context - 1) :] or [model.tokenizer.end_of_text]
+    """Greedy continuation of a prompt up to, and without, the first stop string.
+
+    Of a prompt that leaves no room for the new tokens, the beginning is dropped.
+    """
+    ids = model.tokenize(prompt)[-max(1, model.context - max_new_tokens) :] or [model.tokenizer.end_of_text]
     text = ""
-    for piece in model._pieces(ids, max_new_tokens, None, 0, (model.tokenizer.end_of_text,)):
+    for piece in model.pieces(ids, max_new_tokens):
         text += piece
         found = [text.index(stop) for stop in stops if stop in text]
         if found:

@@ -115,7 +115,7 @@ class _Run:
             self.artifacts[unit.name] = Artifact(unit.output, unit.name, final, ledger["digest"])
             self.watchers.tell("stage_end", summary)
             return
-        summary.reason = reason or ""
+        summary.reason = (reason or "") if ledger is not None else ""
         self._make_room(work, wanted)
         if ledger is not None:
             note = continuing.carry_over(unit, ledger, payload, final, work)

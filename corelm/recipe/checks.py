@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from corelm.kinds.carriers import LayerContext
 from corelm.kinds.component import Problem, Spec, nested_specs
-from corelm.kinds.mask import Mask
+from corelm.kinds.mask import Mask, MaskFacts
 from corelm.model.config import LayerConfig, ModelConfig
 from corelm.recipe.schema import Load, RecipeConfig
 
@@ -146,7 +146,7 @@ def _capabilities(name: str, layer: LayerConfig) -> Found:
     offered = layer.attention.offers()
     for field in ("position", "mask"):
         for index, spec in enumerate(getattr(layer, field)):
-            for need in sorted(spec.needs()):
+            for need in sorted(spec.needs() | _needs_as_mask(spec)):
                 kind, _, capability = need.partition(":")
                 if kind != "attention" or capability in offered:
                     continue
@@ -160,6 +160,13 @@ def _capabilities(name: str, layer: LayerConfig) -> Found:
     if not any(isinstance(rule.part, type) and _causal(rule) for rule in layer.mask):
         message = "no rule of the mask is causal: tokens would see the ones that they are to predict"
         yield (*_layer_path(name), "mask"), Problem((), message, "Add causal.", "mask-not-causal")
+
+
+def _needs_as_mask(spec: Spec[Any]) -> frozenset[str]:
+    """A rule that forbids more than causality and documents do needs an attention that honours any mask."""
+    if spec.kind != Mask.kind or spec.build().trivial(MaskFacts()):
+        return frozenset()
+    return frozenset({"attention:mask"})
 
 
 def _causal(rule: Spec[Mask]) -> bool:

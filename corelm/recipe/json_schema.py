@@ -38,7 +38,7 @@ def schema() -> dict[str, Any]:
     }
     load = _config(Load, definitions)
     definitions["model"], definitions["load"] = model, load
-    has_load: dict[str, Any] = {"required": ["load"]}
+    has_load: dict[str, Any] = {"type": "object", "required": ["load"]}
     reference: dict[str, Any] = {"$ref": "#/definitions/load"}
     top["properties"] |= {
         "extends": {"type": ["string", "array"], "description": "A recipe to lay this one over, or a list of them."},

@@ -157,6 +157,8 @@ def _problem(detail: Any, layers: Layers) -> RecipeProblem:
         remedy = context.get("remedy") or (f"parts: {', '.join(names)}" if names else "")
         mark = layers.value((*path, "use")) or _mark(layers, path)
         return RecipeProblem(code, path, detail["msg"], mark, context.get("suggestion"), remedy)
+    if kind.startswith("pattern"):
+        path = next((p for p in ((*path, "pattern"), (*path, "patterns")) if layers.value(p)), path)
     suggestion = context.get("suggestion")
     remedy = context.get("remedy") or _bounds(path, layers)
     key = kind == "stage_name"
@@ -207,13 +209,18 @@ def _in_file(loc: Path_, data: Any) -> Path_:
 
 
 def _mark(layers: Layers, path: Path_, *, key: bool = False) -> Mark:
-    """Where a value (or its key) stands; where it stands nowhere, the place of what holds it."""
+    """Where a value stands, or its key where that is wanted or the value is written below it.
+
+    What stands nowhere has the place of what holds it.
+    """
     candidates = [path]
     base = _base_of_block(path)
     if base is not None:
         candidates.append(base)
     for candidate in candidates:
-        found = layers.key(candidate) if key else layers.value(candidate)
+        at, name = layers.value(candidate), layers.key(candidate)
+        below = at is not None and name is not None and name.line not in (0, at.line)
+        found = name if key or below else at
         if found is not None:
             return found
     while path:

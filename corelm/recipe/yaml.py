@@ -169,19 +169,9 @@ class _Reader:
                 if root is not None:
                     raise self.error("yaml-documents", "a second document", event, "One recipe per file.")
                 root = self.node(events, next(events), 0)
-        if root is None or (root.value is None and not root.is_map):
-            mark = Mark(self.file)
-            raise RecipeError(
-                [
-                    RecipeProblem(
-                        "recipe-empty",
-                        (),
-                        "the file is empty",
-                        mark,
-                        remedy="`corelm init` writes a recipe to start from.",
-                    )
-                ]
-            )
+        if root is None:
+            remedy = "`corelm init` writes a recipe to start from."
+            raise RecipeError([RecipeProblem("recipe-empty", (), "the file is empty", Mark(self.file), remedy=remedy)])
         self.document.data = self.plain(root, (), 0)
         return self.document
 
@@ -222,9 +212,17 @@ class _Reader:
             self.anchors[anchor] = node
         return node
 
+    def text_of(self, event: Any) -> str:
+        """A scalar's text, escaped surrogate pairs (as JSON writes them) joined."""
+        text = str(event.value)
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise self.error("yaml-surrogate", "half of a surrogate pair is no character", event, "Remove it.") from None
+
     def inner(self, events: Iterator[Any], event: Any, mark: Mark, depth: int) -> _Node:
         if isinstance(event, yaml.ScalarEvent):
-            return _Node(scalar(event.value) if event.implicit[0] and event.style is None else event.value, mark)
+            return _Node(self.text_of(event) if event.style or not event.implicit[0] else scalar(event.value), mark)
         if isinstance(event, yaml.SequenceStartEvent):
             items = []
             while not isinstance(event := next(events), yaml.SequenceEndEvent):
@@ -235,7 +233,7 @@ class _Reader:
             if not isinstance(event, yaml.ScalarEvent):
                 raise self.error("yaml-key", "a key must be a plain name", event, "Write `name: value`.")
             key_mark = self.mark_of(event.start_mark, event.end_mark)
-            pairs.append((str(event.value), key_mark, self.node(events, next(events), depth + 1)))
+            pairs.append((self.text_of(event), key_mark, self.node(events, next(events), depth + 1)))
         return _Node(pairs, mark, is_map=True)
 
     def plain(self, node: _Node, path: Path_, depth: int) -> Any:

@@ -1,4 +1,4 @@
-"""First-party adapters parts."""
+"""First-party adapters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from corelm import hookimpl
 if TYPE_CHECKING:
     from corelm.registration import Registrar
 
-_PARTS: tuple[tuple[str, str, str, str], ...] = ()
+_PARTS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "adapter",
+        "lora",
+        "lora:LoRA",
+        "Low-rank adaptation: ``y = W x + b + s · B A dropout(x)`` with W and b frozen.",
+    ),
+)
 
 
 @hookimpl

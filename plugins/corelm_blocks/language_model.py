@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from corelm.kinds import ComponentConfig, Embedding, Head, ModelContext, ParameterInfo, declare
 
@@ -37,9 +37,11 @@ class LanguageModelHead(Head):
         if not config.tied:
             info = ParameterInfo("head", fan_in=model.dim)
             self.weight = declare(self, "weight", (model.vocab_size, model.dim), info)
-        self.bias = None
+        self.bias: nn.Parameter | None
         if config.bias:
             self.bias = declare(self, "bias", (model.vocab_size,), ParameterInfo("bias", constant=0.0))
+        else:
+            self.register_parameter("bias", None)
 
     @property
     def outputs(self) -> int:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -44,7 +44,7 @@ def chosen(records: Iterable[Record], kind: type[RecordT], limit: int | None) ->
             remedy="Name a source under data, or keep a share of the corpus out of training (corpus.holdout).",
             code="no-records",
         )
-    return ordered  # type: ignore[return-value]
+    return cast("list[RecordT]", ordered)
 
 
 ItemT = TypeVar("ItemT")

@@ -149,8 +149,7 @@ class HuggingFace(Interchange):
 
 
 def plain_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Canonical names and tensors as if nothing were quantized or adapted; tied tensors once."""
-    seen: set[Tensor] = set()
+    """Canonical names and tensors as if nothing were quantized or adapted."""
     inside: tuple[str, ...] = ()
     for prefix, child in module.named_modules():
         if prefix.startswith(inside) and inside:
@@ -162,9 +161,7 @@ def plain_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             weight = plain.weight if plain is not None else child.canonical().dequantize()
             held = [("weight", weight), ("bias", plain.bias if plain is not None else child.bias)]
         for name, tensor in held:
-            if tensor is not None and tensor not in seen:
-                if isinstance(tensor, nn.Parameter):
-                    seen.add(tensor)
+            if tensor is not None:
                 yield f"{prefix}.{name}" if prefix else name, tensor
 
 

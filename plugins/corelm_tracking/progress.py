@@ -44,7 +44,7 @@ class Progress(Tracker):
     def stage_start(self, stage: StageSummary, resumed_from: int = 0) -> None:
         """A stage starts."""
         resumed = f", goes on from step {resumed_from}" if resumed_from else ""
-        why = f" ({stage.reason})" if stage.reason and stage.reason != "not made yet" else ""
+        why = f" ({stage.reason})" if stage.reason else ""
         self.first_step, self.begun, self.last = None, time.monotonic(), time.monotonic()
         if not self.console.is_terminal:
             self.console.print(f"  {stage.name}: {stage.use}{why}{resumed}", markup=False)

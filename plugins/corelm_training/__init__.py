@@ -26,7 +26,7 @@ _PARTS: tuple[tuple[str, str, str, str], ...] = (
         "optimizer",
         "muon",
         "muon:Muon",
-        "Muon for the matrices inside blocks, another optimizer for all other parameters.",
+        "Muon for the matrices inside blocks, AdamW for all other parameters.",
     ),
     ("schedule", "linear", "linear:Linear", "Warm-up, then a straight line from 1 down to ``final``."),
     ("schedule", "constant", "constant:Constant", "Warm-up, then 1 for good: training can be prolonged at any time."),

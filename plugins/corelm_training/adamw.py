@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,6 +12,9 @@ from torch.optim.adamw import adamw as fused_adamw
 
 from corelm.kinds import ComponentConfig, Optimizer, ParameterInfo, Role
 from corelm_training.moments import copied, distinct
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]
 
 
 class AdamW(Optimizer):
@@ -31,10 +34,8 @@ class AdamW(Optimizer):
         """Rates and decay."""
 
         learning_rate: float = Field(1e-3, ge=0, description="Step size that the schedule scales.")
-        betas: tuple[float, float] = Field(
-            (0.9, 0.95), strict=False, description="Decay of the running means of the gradient and of its square."
-        )
-        eps: float = Field(1e-8, ge=0, description="Added to the root of the second moment.")
+        betas: Betas = Field((0.9, 0.95), description="Decay of the running means of the gradient and of its square.")
+        eps: float = Field(1e-8, ge=1e-20, description="Added to the root of the second moment.")
         weight_decay: float = Field(0.1, ge=0, description="Decoupled decay, multiplied by the learning rate.")
         decayed: list[Role] = Field(
             ["matrix", "embedding", "head"], description="Roles of the parameters that decay."

@@ -9,15 +9,17 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from corelm.kinds import ComponentConfig, Optimizer, ParameterInfo, Spec, use
+from corelm.kinds import ComponentConfig, Optimizer, ParameterInfo, Role
+from corelm_training.adamw import AdamW, Betas
 from corelm_training.moments import copied, distinct
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic that Newton–Schulz iterates: steep at 0, so that small singular values rise fast; 1 is not fixed, but
 all in [0.02, 1] end in about [0.7, 1.2]."""
+ITERATIONS = 5
 
 
-def orthogonalise(matrix: Float[Tensor, "... rows columns"], iterations: int) -> Float[Tensor, "... rows columns"]:
+def orthogonalise(matrix: Float[Tensor, "... rows columns"]) -> Float[Tensor, "... rows columns"]:
     """Bring all singular values near 1 and keep the singular vectors; leading axes are independent matrices.
 
     Newton–Schulz: ``X ← aX + (bA + cA²)X`` with ``A = XXᵀ``, from ``X = G / ‖G‖``. A zero matrix stays zero.
@@ -27,14 +29,22 @@ def orthogonalise(matrix: Float[Tensor, "... rows columns"], iterations: int) ->
     x = matrix.mT if tall else matrix  # the smaller Gram matrix
     norm = torch.linalg.matrix_norm(x, keepdim=True)
     x = x / norm.clamp(min=torch.finfo(x.dtype).tiny)
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.mT if tall else x
 
 
+class Others(ComponentConfig):
+    """How the parameters that are no matrices are updated."""
+
+    rate: float = Field(1.0, gt=0, description="Their learning rate, as a multiple of the matrices'.")
+    betas: Betas = Field((0.9, 0.95), description="AdamW's decay of the means of the gradient and of its square.")
+    eps: float = Field(1e-8, ge=1e-20, description="Added to the root of AdamW's second moment.")
+
+
 class Muon(Optimizer):
-    """Muon for the matrices inside blocks, another optimizer for all other parameters.
+    """Muon for the matrices inside blocks, AdamW for all other parameters.
 
     For gradient G of a matrix (or each of a stack of them), with momentum μ, learning rate η and decay λ::
 
@@ -43,7 +53,8 @@ class Muon(Optimizer):
 
     ``scale: rms`` takes s = 0.2 √max(rows, columns), which gives the update the size that AdamW's have, so that both
     can share learning rate and decay (Liu et al., 2025, arXiv:2502.16982); ``spectral`` takes s = √max(1, rows / columns)
-    (Jordan et al., 2024, kellerjordan.github.io/posts/muon). The factor of the schedule reaches the others as well.
+    (Jordan et al., 2024, kellerjordan.github.io/posts/muon). Matrices are weights of the role ``matrix``, a stack of
+    them (the experts of a mixture) one by one. Schedule and decay per step, ηλ, are the same for all parameters.
     """
 
     class Config(ComponentConfig):
@@ -53,14 +64,24 @@ class Muon(Optimizer):
         momentum: float = Field(0.95, ge=0, lt=1, description="Decay of the sum of gradients.")
         nesterov: bool = Field(True, description="Look one step ahead.")
         weight_decay: float = Field(0.1, ge=0, description="Decoupled decay, multiplied by the learning rate.")
-        iterations: int = Field(5, ge=1, le=20, description="Newton-Schulz iterations.")
         scale: Literal["rms", "spectral"] = Field("rms", description="How the update's size depends on the shape.")
-        others: Spec[Optimizer] = Field(use("adamw"), description="Optimizer of all other parameters.")
+        decayed: list[Role] = Field(
+            ["matrix", "embedding", "head"], description="Roles of the parameters that decay."
+        )
+        others: Others = Field(Others(), description="How AdamW updates all other parameters.")
 
     def __init__(self, config: Config, parameters: list[tuple[str, nn.Parameter, ParameterInfo]]) -> None:
         super().__init__(config, distinct(parameters))
         self.matrices = [entry for entry in parameters if _is_matrix(*entry[1:])]
-        self.rest: Optimizer = config.others.build([entry for entry in parameters if not _is_matrix(*entry[1:])])
+        others = config.others
+        adamw = AdamW.Config(
+            learning_rate=config.learning_rate * others.rate,
+            weight_decay=config.weight_decay / others.rate,
+            betas=others.betas,
+            eps=others.eps,
+            decayed=config.decayed,
+        )
+        self.rest = AdamW(adamw, [entry for entry in parameters if not _is_matrix(*entry[1:])])
         self.momenta: dict[str, dict[str, Any]] = {}
 
     @property
@@ -79,8 +100,9 @@ class Muon(Optimizer):
             momentum = self.momenta.setdefault(name, {"momentum": torch.zeros_like(weight)})["momentum"]
             momentum.mul_(config.momentum).add_(weight.grad)
             ahead = weight.grad.add(momentum, alpha=config.momentum) if config.nesterov else momentum
-            direction = orthogonalise(ahead, config.iterations)
-            weight.mul_(1 - rate * config.weight_decay)
+            direction = orthogonalise(ahead)
+            if "matrix" in config.decayed:
+                weight.mul_(1 - rate * config.weight_decay)
             weight.add_(direction, alpha=-rate * self._size(*weight.shape[-2:]))
         self.rest.step(scale)
 

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelm.errors import UserError
-from corelm.kinds import IGNORE, Batch, declared
+from corelm.kinds import IGNORE, Batch, Message, declared
 
 PROMPTS = conversations("a", "bcd", "ef", "g", "hhhh")
 
@@ -234,6 +234,7 @@ def test_policy_with_value_trains_both_heads_and_keeps_the_policys_names():
     assert names == {name for name, _, _ in declared(policy)} | {"value_head.map.weight"}
     alignment.objective.evaluate(alignment.trained, next(alignment.stream)).total.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for _, p, _ in declared(alignment.trained.module))
+    assert set(alignment.trained.module.state_dict()) == {*policy.state_dict(), "value_head.map.weight"}
     assert alignment.policy is policy
     assert not any("value" in name for name in policy.state_dict())
     assert alignment.trained.tokenizer is policy.tokenizer
@@ -321,7 +322,9 @@ def test_long_prompts_lose_their_beginning_and_a_note_says_so():
     config = a_config(ProximalPolicy, rollout=2, epochs=1, answer_tokens=5)
     alignment = ProximalPolicy(config).prepare(job)
     room = MeanModel.context - 1 - 5
-    assert [len(prompt) for prompt in alignment.stream.plan.prompts] == [5, room]
+    short, long = alignment.stream.plan.prompts
+    whole = LetterTemplate().prompt((Message("user", "b" * 30),), LetterTokenizer())
+    assert (len(short), long) == (5, whole[-room:])
     assert job.watch.notes == [f"1 of 2 prompts lost their beginning; only {room} tokens fit"]
     assert next(alignment.stream).ids.shape[1] <= MeanModel.context
 

@@ -125,9 +125,37 @@ def test_a_constant_added_to_all_rewards_changes_nothing():
 
 def test_long_conversations_are_judged_by_their_end():
     model = a_model(3, context=32, scalar=True)
-    long = [Preference((Message("user", "z" * 100),), "yes", "no")]
-    found = PairAccuracy(PairAccuracy.Config()).evaluate(model, long, Watcher())
-    assert math.isfinite(found["margin"])
+    record = Preference((Message("user", "z" * 100),), "yes", "no")
+    scores = []
+    for text in (record.chosen, record.rejected):
+        ids = model.template.render([*record.prompt, Message("assistant", text)], model.tokenizer).ids[-32:]
+        with torch.no_grad():
+            scores.append(model.scores(torch.tensor([ids]))[0, 0].item())
+    found = PairAccuracy(PairAccuracy.Config()).evaluate(model, [record], Watcher())
+    assert found["margin"] == pytest.approx(scores[0] - scores[1], abs=1e-6)
+
+
+def test_the_judge_sees_the_answer_without_its_stop_token_and_the_model_the_end_of_a_long_prompt():
+    model, judge = a_model(1, context=64), a_model(3, scalar=True)
+    stop = model.template.stop(model.tokenizer)[0]
+    prompts_seen: list[list[int]] = []
+    judged: list[list[int]] = []
+
+    def generate_ids(ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        prompts_seen.extend(ids.tolist())
+        return torch.tensor([[104, 105, stop, stop]])
+
+    def scores(ids: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        judged.extend(ids.tolist())
+        return torch.ones(len(ids), 1)
+
+    model.generate_ids, judge.scores = generate_ids, scores
+    asked = (Message("user", "y" * 100 + "end"),)
+    config = MeanReward.Config(answer_tokens=4)
+    found = MeanReward(config).evaluate(model, [Conversation(asked)], Watcher(), judge=judge)
+    assert prompts_seen == [list(model.template.prompt(asked, model.tokenizer)[-60:])]
+    assert judged == [list(judge.template.render([*asked, Message("assistant", "hi")], judge.tokenizer).ids)]
+    assert (found["answer_tokens"], found["stopped"], found["reward"]) == (2.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(("part", "records"), [(PairAccuracy, pairs(13)), (MeanReward, prompts(7))])
@@ -182,6 +210,21 @@ def test_models_are_only_read():
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(parameter.grad is None for parameter in judge.parameters())
+
+
+def test_rewards_are_read_in_evaluation_mode_without_gradients():
+    judge = a_model(3, scalar=True).train()
+    original = judge.scores
+
+    def scores(*given: torch.Tensor) -> torch.Tensor:
+        assert not any(module.training for module in judge.modules())
+        found = original(*given)
+        assert not found.requires_grad
+        return found
+
+    judge.scores = scores
+    PairAccuracy(PairAccuracy.Config()).evaluate(judge, pairs(3), Watcher())
+    assert judge.training
 
 
 def test_wrong_models_are_refused_with_a_sentence():

@@ -179,6 +179,13 @@ def test_the_limits_take_so_many_records():
     assert 200 <= found["tokens"] < 200 + longest
 
 
+def test_empty_texts_are_left_out_and_nothing_but_them_is_nothing():
+    records = [Text("a b", "1"), Text("", "2"), Text("c", "3")]
+    assert measure(Perplexity, records) == measure(Perplexity, [records[0], records[2]])
+    with pytest.raises(UserError, match="nothing to evaluate on"):
+        measure(Perplexity, [Text("", "2")])
+
+
 def test_a_tie_goes_to_the_first_ending_and_norms_count_characters():
     class Fixed(HashScorer):
         def loglikelihood(self, requests: Sequence[Request]) -> list[Likelihood]:

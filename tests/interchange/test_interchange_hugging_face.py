@@ -358,6 +358,14 @@ def test_a_tensor_that_changed_on_the_way_is_noticed(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_greedy_continuation_is_noticed(tmp_path, monkeypatch):
+    model = model_of()
+    honest = model.generate_ids
+    monkeypatch.setattr(model, "generate_ids", lambda *args, **more: honest(*args, **more).flip(1) + 1)
+    with pytest.raises(UserError, match="transformers continues greedily with"):
+        PART.write(model, tmp_path, Notes())
+
+
 def test_without_transformers_it_says_that_it_was_not_asked(tmp_path, monkeypatch):
     monkeypatch.setattr("corelm_interchange.hugging_face.transformers_version", lambda: None)
     watch = Notes()

@@ -84,9 +84,17 @@ def test_merges_from_elsewhere_are_applied_by_rank_even_where_two_give_the_same_
         if merge not in merges:
             merges.append(merge)
     word = data.draw(st.text("ab", max_size=14)).encode()
-    results = pieces_of(merges)[1]
+    pieces, results = pieces_of(merges)
     rules = {merge: (rank, results[rank]) for rank, merge in enumerate(merges)}
     assert _join(word, rules) == applied(word, merges)
+    assert b"".join(pieces[symbol] for symbol in applied(word, merges)) == word
+    assert len(set(pieces)) == len(pieces)
+
+
+def test_two_ways_to_the_same_bytes_give_one_id():
+    pieces, results = pieces_of([(97, 97), (256, 97), (97, 256), (257, 98)])
+    assert pieces[256:] == [b"aa", b"aaa", b"aaab"]
+    assert results == [256, 257, 257, 258]
 
 
 def _tokenizer(pattern, kept={}):  # noqa: B006

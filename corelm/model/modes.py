@@ -1,0 +1,26 @@
+"""Evaluation mode for the length of a ``with`` block."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No dropout and no gradients; afterwards every module's mode is as it was before.
+
+    Never hold it over a ``yield``: gradients are off for the whole thread.
+    """
+    training = [module for module in model.modules() if module.training]
+    try:
+        if training:
+            model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
