@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from corelm.errors import UserError
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""Errors of the system that only writing can have."""
 
 
 def canonical_json(value: Any) -> str:
@@ -82,8 +87,7 @@ def read_json(path: Path) -> Any:
 def publish(made: Path, final: Path) -> None:
     """Move a finished folder to its final name; what stood there before goes, in one step for any reader."""
     for path in made.rglob("*"):
-        if path.is_file():
-            sync(path)
+        sync(path)
     old = final.with_name(f".{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
@@ -94,16 +98,34 @@ def publish(made: Path, final: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn "disk full" and "can't write there" into a message that names the path."""
+def writing(path: Path, only: frozenset[int] | None = None) -> Iterator[None]:
+    """Turn "disk full" and "can't write there" into a message that names the path.
+
+    Args:
+        path: what is written.
+        only: the system's errors that are meant; None: all of them.
+    """
     try:
         yield
-    except OSError as error:
+    except UserError:
+        raise
+    except Exception as error:
+        number = _system_error(error)
+        if number is None or (only is not None and number not in only):
+            raise
         raise UserError(
-            f"{path}: can't be written: {error.strerror or error}",
+            f"{path}: can't be written: {os.strerror(number)}",
             remedy="Free some space or choose another place with --out; the run goes on from its last checkpoint.",
             code="not-writable",
         ) from error
+
+
+def _system_error(error: Exception) -> int | None:
+    """Number of the system's error behind this one; safetensors says it in words."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
 
 
 @contextlib.contextmanager

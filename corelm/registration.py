@@ -13,8 +13,9 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pluggy
@@ -23,6 +24,8 @@ from corelm import hookspecs
 from corelm.errors import UserError
 
 GROUP: Final = "corelm"
+
+_NAME: Final = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 
 
 class RegistrationError(UserError):
@@ -49,12 +52,16 @@ class Kind:
 
     def load(self) -> type[Any]:
         """Import and return the base class."""
-        return _load(self.target, f"kind {self.name}")
+        return _load(self.target, f"kind {self.name} of {self.distribution}")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One registered part and its provenance."""
+    """One registered part and its provenance.
+
+    Attributes:
+        base: import string of the kind's base class; known once the registry is closed.
+    """
 
     kind: str
     name: str
@@ -64,6 +71,7 @@ class Record:
     distribution: str
     version: str
     plugin: str
+    base: str = ""
 
     @property
     def qualified(self) -> str:
@@ -82,7 +90,15 @@ class Record:
         Raises:
             RegistrationError: the import fails, or the class isn't of the kind.
         """
-        part = _load(self.target, f"{self.kind}/{self.name} of {self.distribution} {self.version}")
+        what = f"{self.kind}/{self.name} of {self.distribution} {self.version}"
+        part = _load(self.target, what)
+        base = _load(self.base, f"kind {self.kind}") if self.base else object
+        if not issubclass(part, base):
+            raise RegistrationError(
+                f"{what}: {self.target} is not of the kind {self.kind}",
+                remedy=f"Its class must derive from {base.__name__} of {base.__module__}.",
+                code="part-of-another-kind",
+            )
         return part
 
 
@@ -107,7 +123,11 @@ def _load(target: str, what: str) -> type[Any]:
             code="part-import-failed",
         ) from error
     if not isinstance(loaded, type):
-        raise RegistrationError(f"{what}: {target} is not a class", code="part-not-a-class")
+        raise RegistrationError(
+            f"{what}: {target} is not a class but of type {type(loaded).__name__}",
+            remedy="Register the class itself, as module:Class.",
+            code="part-not-a-class",
+        )
     return loaded
 
 
@@ -164,7 +184,7 @@ class Registry:
             hint = f"; {name!r} is of kind {', '.join(elsewhere)}, not {kind}" + hint
         remedy = f"parts of kind {kind}: {', '.join(names) or 'none installed'}"
         for failure in self.failures:
-            remedy += f"\n  plugin {failure.plugin} ({failure.distribution}) failed to load: {failure.reason}"
+            remedy += f"\n  plugin {failure.plugin} ({failure.distribution} {failure.version}) failed to load: {failure.reason}"
         for disabled in self.disabled:
             remedy += f"\n  plugin {disabled} is disabled by CORELM_DISABLE"
         suggestion = next(iter(difflib.get_close_matches(name, names, 1)), None)
@@ -198,18 +218,16 @@ class Registrar:
         Raises:
             RegistrationError: the registry is frozen, or the name or target is malformed.
         """
-        if self._registry.frozen:
-            raise RegistrationError(
-                f"{kind}/{name}: the registry is closed", remedy="Register in corelm_register only."
-            )
-        if not name or ":" in name or name != name.strip() or name != name.lower():
-            raise RegistrationError(f"{kind}/{name!r}: a part's name is lower case, with hyphens")
-        if target.count(":") != 1:
-            raise RegistrationError(f"{kind}/{name}: target {target!r} is not of the form module:Class")
+        self._take(f"{kind}/{name}", name, target)
         self._registry.records.append(Record(kind, name, target, summary, interface, **self._origin))
 
     def add_kind(self, name: str, target: str, *, summary: str, interface: int = 1) -> None:
-        """Register a kind: its name, base class and interface version."""
+        """Register a kind: its name, base class and interface version.
+
+        Raises:
+            RegistrationError: as for ``add``, or somebody else has registered the kind.
+        """
+        self._take(f"kind {name}", name, target)
         if name in self._registry.kinds:
             raise RegistrationError(
                 f"kind {name!r} is registered by both {self._registry.kinds[name].distribution} "
@@ -218,8 +236,28 @@ class Registrar:
         self._registry.kinds[name] = Kind(name, target, summary, interface, self._origin["distribution"])
 
     def add_recipes(self, prefix: str, package: str) -> None:
-        """Ship recipes: ``prefix:name`` then means the file ``name.yaml`` in ``package``'s folder."""
+        """Ship recipes: ``prefix:name`` then means the file ``name.yaml`` in ``package``'s folder.
+
+        Raises:
+            RegistrationError: as for ``add``, or somebody else ships recipes under the prefix.
+        """
+        self._take(f"recipes {prefix}", prefix, f"{package}:")
+        other = "the package corelm" if prefix == "corelm" else self._registry.recipe_packages.get(prefix)
+        if other is not None:
+            raise RegistrationError(
+                f"recipes as {prefix!r} are shipped by {other} already, {package} needs another prefix"
+            )
         self._registry.recipe_packages[prefix] = package
+
+    def _take(self, what: str, name: str, target: str) -> None:
+        if self._registry.frozen:
+            raise RegistrationError(f"{what}: the registry is closed", remedy="Register in corelm_register only.")
+        if not _NAME.fullmatch(name):
+            raise RegistrationError(
+                f"{what}: a name is lower case letters and digits, joined by hyphens, not {name!r}"
+            )
+        if target.count(":") != 1 or not target.partition(":")[0]:
+            raise RegistrationError(f"{what}: target {target!r} is not of the form module:Class")
 
 
 def _manager() -> pluggy.PluginManager:
@@ -231,7 +269,7 @@ def _manager() -> pluggy.PluginManager:
 def discover(disable: frozenset[str] | None = None) -> Registry:
     """Read all entry points and return a frozen registry; a plugin that fails is recorded, never skipped."""
     if disable is None:
-        disable = frozenset(filter(None, os.environ.get("CORELM_DISABLE", "").split(",")))
+        disable = frozenset(filter(None, map(str.strip, os.environ.get("CORELM_DISABLE", "").split(","))))
     registry = Registry()
     points = sorted(
         importlib.metadata.entry_points(group=GROUP), key=lambda p: (_distribution(p)[0], p.name, p.value)
@@ -243,16 +281,26 @@ def discover(disable: frozenset[str] | None = None) -> Registry:
             continue
         try:
             _register(registry, point, distribution, version)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            registry.failures.append(Failure(point.name, distribution, version, reason))
+        except (Exception, SystemExit) as error:
+            registry.failures.append(Failure(point.name, distribution, version, _reason(error)))
     _check(registry)
     registry.frozen = True
     return registry
 
 
 def _distribution(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
+    """Name, written as package indexes write it, and version."""
+    if point.dist is None:
+        return "unknown", "0"
+    return re.sub(r"[-_.]+", "-", point.dist.name).lower(), point.dist.version
+
+
+def _reason(error: BaseException) -> str:
+    """Why a plugin failed, as one sentence."""
+    if isinstance(error, RegistrationError):
+        return f"{error.message}. {error.remedy}".removesuffix(". ")
+    name = "" if isinstance(error, pluggy.PluginValidationError) else f"{type(error).__name__}: "
+    return name + " ".join(str(error).split())
 
 
 def _register(registry: Registry, point: importlib.metadata.EntryPoint, distribution: str, version: str) -> None:
@@ -266,7 +314,7 @@ def add_plugin(registry: Registry, module: object, plugin: str, distribution: st
     Raises:
         Exception: whatever the plugin raises; the registry is then as it was before.
     """
-    kinds, count = dict(registry.kinds), len(registry.records)
+    kinds, recipes, count = dict(registry.kinds), dict(registry.recipe_packages), len(registry.records)
     name = f"{distribution}:{plugin}"
     if registry.manager.has_plugin(name):
         first = registry.manager.get_plugin(name)
@@ -275,39 +323,60 @@ def add_plugin(registry: Registry, module: object, plugin: str, distribution: st
             f"{getattr(module, '__file__', module)}",
             remedy="Uninstall one of them; often an editable install and a wheel of the same package.",
         )
-    registry.manager.register(module, name=name)
+    _hooked(registry, module, name)
     try:
+        registry.manager.register(module, name=name)
         registry.manager.check_pending()
         others = [p for p in registry.manager.get_plugins() if p is not module]
         registry.manager.subset_hook_caller("corelm_register", others)(
             registry=registry.registrar(distribution, version, plugin)
         )
     except Exception:
-        registry.manager.unregister(name=name)
-        registry.kinds, registry.records = kinds, registry.records[:count]
+        if registry.manager.has_plugin(name):
+            registry.manager.unregister(name=name)
+        registry.kinds, registry.recipe_packages, registry.records = kinds, recipes, registry.records[:count]
         raise
 
 
+def _hooked(registry: Registry, module: object, name: str) -> None:
+    """Refuse a plugin that pluggy would take and never call."""
+    where = getattr(module, "__file__", module)
+    known = registry.manager.get_name(module)
+    if known is not None:
+        raise RegistrationError(f"{where} is the plugin {known} already", remedy=f"Drop the entry point of {name}.")
+    marked = [hook for hook in dir(module) if registry.manager.parse_hookimpl_opts(module, hook)]
+    for hook in vars(hookspecs):
+        if hook.startswith("corelm_") and hasattr(module, hook) and hook not in marked:
+            raise RegistrationError(f"{hook} of {where} is not marked as a hook", remedy="Put @hookimpl above it.")
+    if not marked:
+        raise RegistrationError(f"{where} has no hook", remedy="Write corelm_register with @hookimpl above it.")
+
+
 def _check(registry: Registry) -> None:
-    """Turn parts that can't be taken into failures: unknown kind, wrong interface, a name taken twice."""
-    kept: dict[tuple[str, str], Record] = {}
+    """Turn parts that can't be taken into failures: unknown kind, wrong interface, a name taken twice (both go)."""
+    taken: dict[tuple[str, str], list[str]] = {}
     for record in registry.records:
-        kind, key = registry.kinds.get(record.kind), (record.kind, record.qualified)
-        reason = ""
+        taken.setdefault((record.kind, record.qualified), []).append(record.target)
+    kept = []
+    for record in registry.records:
+        kind, targets = registry.kinds.get(record.kind), taken[record.kind, record.qualified]
+        if kind is not None and record.interface == kind.interface and len(targets) == 1:
+            kept.append(replace(record, base=kind.target))
+            continue
         if kind is None:
-            reason = f"part {record.name!r} is of the unknown kind {record.kind!r}"
+            reason = (
+                f"part {record.name!r} is of the unknown kind {record.kind!r}{_nearest(record.kind, registry.kinds)}"
+            )
         elif record.interface != kind.interface:
             reason = (
                 f"{record.kind}/{record.name} was written for version {record.interface} of the {record.kind} "
                 f"interface; this corelm has version {kind.interface}: install a matching {record.distribution}"
             )
-        elif key in kept:
-            reason = f"{record.kind}/{record.qualified} is registered twice: {kept[key].target} and {record.target}"
-        if reason:
-            registry.failures.append(Failure(record.plugin, record.distribution, record.version, reason))
         else:
-            kept[key] = record
-    registry.records = list(kept.values())
+            reason = f"{record.kind}/{record.qualified} is registered {len(targets)} times: {' and '.join(sorted(targets))}"
+        registry.failures.append(Failure(record.plugin, record.distribution, record.version, reason))
+    registry.failures = list(dict.fromkeys(registry.failures))
+    registry.records = kept
 
 
 _active: Registry | None = None

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         if task.part.judged and judge is None:
             raise UserError(f"--task {text} needs a reward model", remedy="Give --judge FOLDER.")
         more = {"judge": judge} if task.part.judged else {}
-        results[task.name] = task.build().evaluate(model, stream(data, "all", Quiet()), Quiet(), **more)
+        results[task.name] = task.build().evaluate(model, stream(data, "all"), Quiet(), **more)
     if args.json:
         print(json.dumps(results, indent=1, sort_keys=True))
         return 0

@@ -51,7 +51,7 @@ def draw_config(
     fixed = {name: value for name, value in (pins or {}).items() if name in part.Config.model_fields}
     why = ""
     for attempt in range(TRIES):
-        options = draw_options(part.Config, draw, hints or {}, depth, sparse=attempt % 3 == 2) | fixed
+        options = draw_options(part.Config, draw, hints or {}, depth, sparse=attempt % 3 == 2, given=fixed)
         try:
             config = part.Config.model_validate(options)
             problems = [] if context is None else list(_problems(part, config, context))
@@ -75,11 +75,19 @@ def _problems(part: type[Component], config: ComponentConfig, context: Any) -> I
 
 
 def draw_options(
-    config: type[BaseModel], draw: Draw, hints: Mapping[str, tuple[Any, ...]], depth: int, *, sparse: bool = False
+    config: type[BaseModel],
+    draw: Draw,
+    hints: Mapping[str, tuple[Any, ...]],
+    depth: int,
+    *,
+    sparse: bool = False,
+    given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Draw plain options: required fields always, the others now and then."""
-    options: dict[str, Any] = {}
+    """Draw plain options: required fields always, the others now and then; ``given`` ones are as they are."""
+    options: dict[str, Any] = dict(given or {})
     for name, info in config.model_fields.items():
+        if name in options:
+            continue
         required = info.is_required()
         if name in hints:
             options[name] = _pick(draw, hints[name])

@@ -223,7 +223,7 @@ def merges_in_order(part: PartUnderTest, draw: Draw) -> None:
     merges = getattr(tokenizer, "merges", None)
     if not merges:
         raise NotApplicable("it has no merges")
-    word = words(draw)
+    word = _ambiguous(tokenizer, draw)
     pieces = [bytes([b]) for b in word.encode()]
     found = [tokenizer.decode_bytes([i]) for i in tokenizer.encode(word)]
     if getattr(tokenizer.config, "pattern", "none") != "none" and not word.isalpha():
@@ -236,6 +236,18 @@ def merges_in_order(part: PartUnderTest, draw: Draw) -> None:
                 pieces[at : at + 2] = [a + b]
             at += 1
     assert found == pieces, f"{word!r} is cut into {found}, merges one by one give {pieces}"
+
+
+def _ambiguous(tokenizer: Any, draw: Draw) -> str:
+    """A word of a few learnt pieces, its first letter cut off, so that pieces compete for the rest."""
+    if draw.choice("word of", ["pieces", "letters"]) == "letters":
+        return words(draw)
+    learnt = list(range(256, 256 + len(tokenizer.merges)))
+    count = draw.integer("pieces", 2, 4)
+    chosen = [learnt[draw.seed() % len(learnt)] for _ in range(count)]
+    word: str = tokenizer.decode_bytes(chosen).decode("utf-8", errors="ignore")[1:]
+    draw.note("word", word)
+    return word
 
 
 def _spelling(tokenizer: Any, side: Any) -> bytes:

@@ -16,7 +16,9 @@ from corelm.kinds.parameters import Linear
 from corelm.kinds.quantizing import chosen
 
 
-def adapt_model(module: nn.Module, adapter: Spec[Adapter], *, targets: Sequence[str] = (), seed: int) -> dict[str, Any]:
+def adapt_model(
+    module: nn.Module, adapter: Spec[Adapter], *, targets: Sequence[str] = (), seed: int
+) -> dict[str, Any]:
     """Wrap linear maps in place and return the record for ``model.json``.
 
     Args:
@@ -38,14 +40,25 @@ def rebuild(module: nn.Module, record: Mapping[str, Any]) -> None:
     _wrap(module, Spec.read("adapter", record["adapter"]), record["modules"], record["seed"])
 
 
-def merge_model(module: nn.Module) -> int:
-    """Replace every wrapped map by one linear map that computes the same; returns how many."""
-    names = [name for name, child in module.named_modules() if isinstance(child, AdaptedLinear)]
-    for name in names:
+def additions(module: nn.Module, record: Mapping[str, Any]) -> dict[str, nn.Parameter]:
+    """The parameters that a record's adapter added, by name: what there is to train."""
+    names = [f"{name}." for name in record["modules"]]
+    inside = {n: p for n, p in module.named_parameters() if n.startswith(tuple(names))}
+    return {n: p for n, p in inside.items() if not n.startswith(tuple(f"{name}base." for name in names))}
+
+
+def frozen(module: nn.Module) -> frozenset[str]:
+    """Names of the parameters that adapters have wrapped and that therefore never change."""
+    bases = tuple(f"{name}.base." for name, child in module.named_modules() if isinstance(child, AdaptedLinear))
+    return frozenset(name for name, _ in module.named_parameters() if bases and name.startswith(bases))
+
+
+def merge_model(module: nn.Module, record: Mapping[str, Any]) -> None:
+    """Replace the maps that a record's adapter wrapped by linear maps that compute the same."""
+    for name in record["modules"]:
         child = module.get_submodule(name)
         assert isinstance(child, AdaptedLinear)
         module.set_submodule(name, child.merged())
-    return len(names)
 
 
 def _wrap(module: nn.Module, adapter: Spec[Adapter], names: Sequence[str], seed: int) -> None:

@@ -16,7 +16,7 @@ from corelm.kinds.head import Head
 CHUNK_ELEMENTS = 1 << 27
 """Logits computed at once; beyond it they are chunked over tokens and recomputed in the backward pass."""
 
-CACHED_ELEMENTS = 1 << 18
+CACHED_ELEMENTS = 1 << 17
 """Logits that are float32 at once on a CPU, so that they stay in its cache."""
 
 NEARLY_ALL = 0.95
@@ -59,28 +59,27 @@ class _PickedLogSoftmax(torch.autograd.Function):
     """One entry per row of a log-softmax, in float32 or better whatever the dtype of the logits.
 
     Torch's own ways either round each result to the logits' dtype or convert all logits first. Here forward and
-    backward pass convert a few rows at a time; only the logits and one number per row are kept in between.
+    backward pass convert a few rows at a time; only the logits are kept in between.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Float[Tensor, "rows classes"], targets: Int[Tensor, " rows"]) -> Tensor:
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        picked = logits.gather(1, targets[:, None])[:, 0].to(dtype)
-        normaliser = torch.empty_like(picked)
+        picked = torch.empty(len(logits), dtype=dtype, device=logits.device)
         for part in _parts(logits):
-            torch.logsumexp(logits[part].to(dtype), 1, out=normaliser[part])
-        ctx.save_for_backward(logits, targets, normaliser)
-        return picked - normaliser
+            picked[part] = torch.log_softmax(logits[part], 1, dtype).gather(1, targets[part, None])[:, 0]
+        ctx.save_for_backward(logits, targets)
+        return picked
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Float[Tensor, " rows"]) -> tuple[Tensor, None]:
-        logits, targets, normaliser = ctx.saved_tensors
+        logits, targets = ctx.saved_tensors
         gradient = torch.empty_like(logits)
         for part in _parts(logits):
             slopes = slope[part, None]
-            softmax = logits[part].to(slope.dtype, copy=True).sub_(normaliser[part, None]).exp_()
-            gradient[part] = softmax.mul_(-slopes).scatter_add_(1, targets[part, None], slopes)
+            weights = torch.softmax(logits[part], 1, slope.dtype).mul_(-slopes)
+            gradient[part] = weights.scatter_add_(1, targets[part, None], slopes)
         return gradient, None
 
 

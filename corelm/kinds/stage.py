@@ -18,6 +18,7 @@ from corelm.kinds.tokenizer import Tokenizer
 from corelm.kinds.trainer import Checkpoints, Watch
 
 ArtifactType = Literal["corpus", "tokenizer", "model", "reward-model", "metrics", "preferences", "folder"]
+CorpusUse = Literal["never", "optional", "always"]
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,6 @@ class Stage(Component):
 
     kind: ClassVar[str] = "stage"
     output: ClassVar[ArtifactType] = "model"
-    uses_corpus: ClassVar[bool] = False
-    """Whether it reads the recipe's tokenized corpus."""
     uses_model: ClassVar[bool] = False
     """Whether it assembles the recipe's ``model`` section."""
     uses_template: ClassVar[bool] = False
@@ -129,6 +128,11 @@ class Stage(Component):
     @abstractmethod
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:
         """Roles and types of the earlier stages that ``from`` names."""
+
+    @classmethod
+    def reads_corpus(cls, config: Any) -> CorpusUse:
+        """Whether it reads the recipe's corpus under ``config``; ``optional``: where the recipe has one."""
+        return "never"
 
     @abstractmethod
     def run(self, context: RunContext, inputs: Mapping[str, Any]) -> dict[str, float]:

@@ -25,7 +25,7 @@ from corelm.model.config import ModelConfig
 from corelm.model.initialising import initialise
 from corelm.model.modes import evaluating
 from corelm.model.stack import Stack
-from corelm.model.state import State, Storage
+from corelm.model.state import State
 
 
 class LanguageModel(Stack):
@@ -37,6 +37,8 @@ class LanguageModel(Stack):
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
+        self.context, self.vocab_size = self.facts.context, self.facts.vocab_size
+        self.dim, self.depth = self.facts.dim, self.facts.depth
         self.head: Head = config.head.build(self.facts, self.embedding)
         self.transforms: list[dict[str, Any]] = []
         self._tokenizer: Tokenizer | None = None
@@ -70,26 +72,6 @@ class LanguageModel(Stack):
     def template(self) -> Template | None:
         """The template of the conversations that the model was tuned on."""
         return self._template
-
-    @property
-    def context(self) -> int:
-        """Longest sequence that the recipe asks for."""
-        return self.facts.context
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the embedding."""
-        return self.facts.vocab_size
-
-    @property
-    def dim(self) -> int:
-        """Width of the residual stream."""
-        return self.facts.dim
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return self.facts.depth
 
     @property
     def section(self) -> dict[str, Any]:
@@ -157,8 +139,8 @@ class LanguageModel(Stack):
         rows = torch.arange(len(ids), device=ids.device)
         return cast(Tensor, self.head(self.hidden(ids, valid=valid)[rows, last_real(valid, ids)]))
 
-    def new_state(self, batch: int, capacity: int | None = None, storage: Storage = "growing") -> State:
-        """An empty state for this many rows."""
+    def new_state(self, batch: int, capacity: int | None = None, storage: str = "growing") -> State:
+        """An empty state for this many rows; ``storage`` is ``growing`` or ``static``."""
         return State(self.slot_specs, batch, capacity, storage)
 
     def generate_ids(

@@ -227,23 +227,30 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     write_json(folder / "part.json", spec_of("tokenizer", tokenizer).dump())
 
 
+def find_tokenizer(path: Path) -> Path | None:
+    """Where below ``path`` a tokenizer is described: a folder of ours, or a ``tokenizer.json``; None: nowhere."""
+    for folder in (path, path / "tokenizer"):
+        if (folder / "part.json").is_file():
+            return folder
+    described = path / "tokenizer.json" if path.is_dir() else path
+    return described if described.is_file() else None
+
+
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """Read a tokenizer: a folder of ours, or a ``tokenizer.json`` that some installed tokenizer can be.
 
     Raises:
         UserError: nothing there that can be read.
     """
-    path = Path(path)
-    for folder in (path, path / "tokenizer"):
-        if (folder / "part.json").is_file():
-            with _reading(folder / "part.json"):
-                spec = Spec.read("tokenizer", read_json(folder / "part.json"))
-            return spec.part.load(spec.config, folder)  # type: ignore[no-any-return]
-    described = path / "tokenizer.json" if path.is_dir() else path
-    if described.is_file():
-        found = read_tokenizers_json(described.read_text(encoding="utf-8", errors="replace"))
-        if found is not None:
-            return found
+    found = find_tokenizer(Path(path))
+    if found is not None and found.is_dir():
+        with _reading(found / "part.json"):
+            spec = Spec.read("tokenizer", read_json(found / "part.json"))
+        return spec.part.load(spec.config, found)  # type: ignore[no-any-return]
+    if found is not None:
+        read = read_tokenizers_json(found.read_text(encoding="utf-8", errors="replace"))
+        if read is not None:
+            return read
     raise UserError(
         f"{path} holds no tokenizer that can be read",
         remedy="Give a tokenizer folder, a model folder, or a tokenizer.json.",

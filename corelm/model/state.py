@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final
 
 import torch
 from jaxtyping import Bool, Int
@@ -12,7 +12,7 @@ from torch import Tensor
 from corelm.errors import UserError
 from corelm.kinds.carriers import Slot, SlotSpec, SlotView
 
-Storage = Literal["growing", "static"]
+STORAGES: Final = ("growing", "static")
 
 FIRST_CAPACITY = 64
 """Tokens that a growing slot has room for at first."""
@@ -27,9 +27,11 @@ class State:
         valid, documents, positions: of the tokens so far, ``(batch, length)``; the first two may be None.
     """
 
-    def __init__(
-        self, layers: list[Mapping[str, SlotSpec]], batch: int, capacity: int | None, storage: Storage
-    ) -> None:
+    def __init__(self, layers: list[Mapping[str, SlotSpec]], batch: int, capacity: int | None, storage: str) -> None:
+        if storage not in STORAGES:
+            raise UserError(
+                f"unknown storage {storage!r}", remedy=f"Choose one of {', '.join(STORAGES)}.", code="unknown-storage"
+            )
         if storage == "static" and capacity is None:
             raise UserError("static storage needs a capacity", remedy="Give capacity, in tokens.", code="no-capacity")
         self.batch = batch

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from corelm.errors import UserError
+from corelm.errors import Interrupted, UserError
 from corelm.kinds.component import Spec
 from corelm.kinds.data import DataConfig
 from corelm.kinds.language_model import LanguageModel
@@ -17,13 +17,13 @@ from corelm.kinds.records import Record
 from corelm.kinds.stage import Artifact
 from corelm.kinds.template import Template
 from corelm.kinds.tokenizer import Tokenizer
+from corelm.kinds.trainer import Checkpoints, Watch
 from corelm.model import assemble as assembling
 from corelm.model import loading
 from corelm.model.config import ModelConfig
+from corelm.model.language_model import LanguageModel as Assembled
 from corelm.pipeline import records
-from corelm.pipeline.checkpoints import StageCheckpoints
 from corelm.pipeline.tokens import DiskTokens, write_tokens
-from corelm.pipeline.watch import StageWatch
 
 
 @dataclass
@@ -35,18 +35,17 @@ class StageContext:
     folder: Path
     scratch: Path
     seed: int
-    watch: StageWatch
-    checkpoints: StageCheckpoints
+    watch: Watch
+    checkpoints: Checkpoints
     recipe: Mapping[str, Any]
     model_config: ModelConfig | None
-    model_source: Path | None
+    loaded: bool
     template_spec: Spec[Template] | None
 
     def new_model(self) -> LanguageModel:
         """The recipe's model, drawn from the recipe's seed, or loaded."""
-        if self.model_source is not None:
-            model: LanguageModel = loading.load(self.model_source)
-            return model
+        if self.loaded:
+            return loading.load(self.run_folder / "model").train()
         if self.model_config is None:
             raise UserError(f"stage {self.name} needs a model, but the recipe has no model section", code="no-model")
         tokenizer = self.tokenizer()
@@ -64,13 +63,10 @@ class StageContext:
 
     def save_model(self, model: LanguageModel, *, template: Template | None = None) -> None:
         """Write the model's folder."""
-        loading.save(model, self.folder, template=template or model.template)
+        loading.save(cast(Assembled, model), self.folder, template=template or model.template)
 
     def tokenizer(self) -> Tokenizer:
         """The recipe's tokenizer."""
-        if self.model_source is not None and not (self.run_folder / "tokenizer").exists():
-            tokenizer: Tokenizer = loading.load(self.model_source).tokenizer
-            return tokenizer
         return loading.load_tokenizer(self.run_folder / "tokenizer")
 
     def template(self) -> Template:
@@ -87,11 +83,11 @@ class StageContext:
 
     def corpus_texts(self, split: Literal["train", "holdout"] = "train") -> Iterator[Record]:
         """The corpus, cleaned."""
-        return records.read_records(self.run_folder / "corpus" / f"{split}.jsonl")
+        return self._stoppable(records.read_records(self.run_folder / "corpus" / f"{split}.jsonl"))
 
     def records(self, data: DataConfig, split: Literal["train", "holdout", "all"] = "train") -> Iterator[Record]:
         """A stage's own records."""
-        return records.stream(data, split, self.watch)
+        return self._stoppable(records.stream(data, split))
 
     def store(self, tokens: Iterable[Tokens], name: str) -> TokenStore:
         """Put tokenized documents on disk, for this stage only."""
@@ -101,8 +97,20 @@ class StageContext:
 
     def read_preferences(self, artifact: Artifact) -> Iterator[Record]:
         """Records that an earlier stage wrote."""
-        return records.read_records(artifact.folder / "records.jsonl")
+        return self._stoppable(records.read_records(artifact.folder / "records.jsonl"))
 
     def write_records(self, made: Iterable[Record], name: str = "records.jsonl") -> int:
         """Write typed records into the stage's folder."""
         return records.write_records(self.folder / name, made)
+
+    def _stoppable(self, found: Iterator[Record]) -> Iterator[Record]:
+        for record in found:
+            self.stop_if_asked()
+            yield record
+
+    def stop_if_asked(self) -> None:
+        """Raise ``Interrupted`` when the user asked to stop."""
+        if self.watch.stopping:
+            raise Interrupted(
+                f"stopped in {self.name}", remedy="Run the same command again to go on.", code="stopped"
+            )

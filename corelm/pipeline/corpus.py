@@ -6,12 +6,11 @@ import itertools
 import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from corelm.errors import Interrupted, UserError
+from corelm.errors import UserError
 from corelm.files import write_json, writing
 from corelm.kinds.component import Spec
 from corelm.kinds.data import DataConfig
@@ -24,8 +23,8 @@ from corelm.pipeline import records
 from corelm.pipeline.context import StageContext
 from corelm.pipeline.tokens import write_tokens
 
-CHUNK = 256
-"""Documents encoded at once."""
+CHUNK, CHUNK_CHARACTERS = 256, 1_000_000
+"""Documents encoded at once, and about how much text."""
 
 
 def clean_corpus(context: StageContext, data: DataConfig) -> dict[str, float]:
@@ -38,7 +37,7 @@ def clean_corpus(context: StageContext, data: DataConfig) -> dict[str, float]:
     for note in source.notes():
         context.watch.note(note)
     cleaners = [cleaner.build() for cleaner in data.clean]
-    documents: Iterator[Any] = source.records()
+    documents = records.readable(data.source, source.records())
     for cleaner in cleaners:
         documents = cleaner.clean(documents)
     counts, bytes_ = {"train": 0, "holdout": 0}, 0
@@ -56,7 +55,7 @@ def clean_corpus(context: StageContext, data: DataConfig) -> dict[str, float]:
             bytes_ += len(document.text.encode())
             if number % 500 == 0:
                 context.watch.step(number, 0, {"megabytes": bytes_ / 1e6})
-                stop_if_asked(context)
+            context.stop_if_asked()
     if counts["train"] == 0:
         raise records.empty(data.source)
     reports = {spec.name: vars(cleaner.report) for spec, cleaner in zip(data.clean, cleaners, strict=True)}
@@ -78,18 +77,10 @@ def train_tokenizer(
     return {"vocabulary": tokenizer.vocab_size, "seconds_training": time.monotonic() - begun}
 
 
-def copy_tokenizer(context: StageContext, source: Path) -> dict[str, float]:
-    """Take an existing tokenizer."""
-    tokenizer = loading.load_tokenizer(source)
-    loading.save_tokenizer(tokenizer, context.folder)
-    return {"vocabulary": tokenizer.vocab_size}
-
-
 def _texts(context: StageContext) -> Iterator[str]:
     for number, document in enumerate(context.corpus_texts("train")):
         if number % 200 == 0:
             context.watch.step(number, 0, {})
-            stop_if_asked(context)
         assert isinstance(document, Text)
         yield document.text
 
@@ -106,18 +97,24 @@ def tokenize_corpus(context: StageContext) -> dict[str, float]:
 
 
 def _encoded(context: StageContext, tokenizer: Tokenizer, split: Any) -> Iterator[Tokens]:
-    documents = context.corpus_texts(split)
     done = 0
-    while chunk := list(itertools.islice(documents, CHUNK)):
-        texts = [document.text for document in chunk if isinstance(document, Text)]
-        for document, ids in zip(chunk, tokenizer.encode_batch(texts), strict=True):
+    for chunk in _chunks(context.corpus_texts(split)):
+        encoded = tokenizer.encode_batch([document.text for document in chunk])
+        for document, ids in zip(chunk, encoded, strict=True):
             yield Tokens(np.array(ids, dtype=np.int64), name=document.name)
         done += len(chunk)
         context.watch.step(done, 0, {})
-        stop_if_asked(context)
 
 
-def stop_if_asked(context: StageContext) -> None:
-    """Raise ``Interrupted`` when the user asked to stop."""
-    if context.watch.stopping:
-        raise Interrupted(f"stopped in {context.name}", remedy="Run the same command again to go on.", code="stopped")
+def _chunks(documents: Iterator[Any]) -> Iterator[list[Text]]:
+    """Documents to encode at once: not too many, and not too much text."""
+    chunk: list[Text] = []
+    size = 0
+    for document in documents:
+        chunk.append(document)
+        size += len(document.text)
+        if len(chunk) == CHUNK or size >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

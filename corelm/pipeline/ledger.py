@@ -15,7 +15,8 @@ LEDGER = "stage.json"
 def read_run(folder: Path) -> tuple[dict[str, Any], list[StageSummary], dict[str, Any]]:
     """The recipe, a summary per stage in order, and the metrics of the stages that measured something."""
     recipe = read_json(folder / "recipe.json")
-    names = [name for name in ("corpus", "tokenizer", "tokens") if (folder / name).is_dir()] + list(recipe["stages"])
+    implicit = [name for name in ("corpus", "tokenizer", "tokens", "model") if (folder / name).is_dir()]
+    names = implicit + list(recipe["stages"])
     stages, metrics = [], {}
     for name in names:
         path = folder / name / LEDGER

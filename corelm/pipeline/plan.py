@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from corelm.kinds.component import Spec, nested_specs
 from corelm.kinds.data import DataConfig
 from corelm.kinds.stage import Artifact, ArtifactType
+from corelm.model import loading
 from corelm.model.config import ModelConfig
-from corelm.pipeline import corpus, identity
+from corelm.pipeline import corpus, identity, starting
 from corelm.pipeline.context import StageContext
 from corelm.recipe.reader import Recipe
 from corelm.recipe.schema import Load, RecipeConfig
@@ -73,42 +75,11 @@ def units_of(recipe: Recipe) -> list[Unit]:
     units: list[Unit] = []
     if config.corpus is not None:
         units.append(_corpus_unit(config.corpus))
-    tokenizer = config.tokenizer
-    template = [config.template] if config.template is not None else []
-    if isinstance(tokenizer, Spec):
-        units.append(
-            Unit(
-                "tokenizer",
-                tokenizer.name,
-                "tokenizer",
-                [tokenizer, *template],
-                {"tokenizer": tokenizer.dump(), "template": [spec.dump() for spec in template]},
-                {"corpus": "corpus"},
-                lambda context, made: corpus.train_tokenizer(context, tokenizer, config.template),
-            )
-        )
-    elif tokenizer is not None:
-        path = Path(tokenizer.load)
-        units.append(
-            Unit(
-                "tokenizer",
-                "load",
-                "tokenizer",
-                [],
-                {"load": identity.folder_digest(path) if path.is_dir() else str(path)},
-                {},
-                lambda context, made: corpus.copy_tokenizer(context, path),
-            )
-        )
-    if config.corpus is not None and (tokenizer is not None or model_source(config) is not None):
-        inputs: dict[str, str | list[str]] = {"corpus": "corpus"}
-        if tokenizer is not None:
-            inputs["tokenizer"] = "tokenizer"
-        units.append(
-            Unit(
-                "tokens", "tokenize", "corpus", [], {}, inputs, lambda context, made: corpus.tokenize_corpus(context)
-            )
-        )
+    units += _tokenizer_units(config)
+    tokenized = any(unit.name == "tokenizer" for unit in units)
+    if config.corpus is not None and tokenized:
+        units.append(_tokens_unit())
+    units += _model_units(config, tokenized)
     return units + [_stage_unit(recipe, node, {unit.name for unit in units}) for node in config.stages.values()]
 
 
@@ -120,8 +91,48 @@ def _corpus_unit(data: DataConfig) -> Unit:
         [data.source, *data.clean],
         data.model_dump(mode="json"),
         {},
-        lambda context, made: corpus.clean_corpus(context, data),
+        _alone(partial(corpus.clean_corpus, data=data)),
     )
+
+
+def _tokenizer_units(config: RecipeConfig) -> list[Unit]:
+    """The tokenizer: trained, loaded, or the loaded model's own."""
+    choice = config.tokenizer
+    if isinstance(choice, Spec):
+        specs: list[Spec[Any]] = [choice, *([config.template] if config.template is not None else [])]
+        plain = {"tokenizer": choice.dump(), "template": [spec.dump() for spec in specs[1:]]}
+        train = partial(corpus.train_tokenizer, choice=choice, template=config.template)
+        return [Unit("tokenizer", choice.name, "tokenizer", specs, plain, {"corpus": "corpus"}, _alone(train))]
+    source = Path(choice.load) if choice is not None else model_source(config)
+    if source is None or (choice is None and loading.find_tokenizer(source) is None):
+        return []
+    copy = partial(starting.copy_tokenizer, source=source)
+    return [Unit("tokenizer", "load", "tokenizer", [], {"load": starting.tokenizer_digest(source)}, {}, _alone(copy))]
+
+
+def _tokens_unit() -> Unit:
+    inputs: dict[str, str | list[str]] = {"corpus": "corpus", "tokenizer": "tokenizer"}
+    return Unit("tokens", "tokenize", "corpus", [], {}, inputs, _alone(corpus.tokenize_corpus))
+
+
+def _model_units(config: RecipeConfig, tokenized: bool) -> list[Unit]:
+    """The model before any training, where it is loaded or a stage reads it."""
+    source = model_source(config)
+    inputs: dict[str, str | list[str]] = {"tokenizer": "tokenizer"} if tokenized else {}
+    if source is not None:
+        copy = partial(starting.copy_model, source=source, tokenized=tokenized)
+        return [Unit("model", "load", "model", [], {"load": starting.model_digest(source)}, inputs, _alone(copy))]
+    model = model_config(config)
+    if model is None or not any("model" in node.upstream() for node in config.stages.values()):
+        return []
+    plain = {"model": model.model_dump(mode="json"), "seed": config.seed}
+    specs = [spec for _, spec in nested_specs(model)]
+    return [Unit("model", "draw", "model", specs, plain, inputs, _alone(starting.draw_model))]
+
+
+def _alone(work: Callable[[StageContext], dict[str, float]]) -> Work:
+    """Work that finds all it needs in the run's folder."""
+    return lambda context, made: work(context)
 
 
 def _stage_unit(recipe: Recipe, node: StageNode, implicit: set[str]) -> Unit:
@@ -129,16 +140,15 @@ def _stage_unit(recipe: Recipe, node: StageNode, implicit: set[str]) -> Unit:
     specs: list[Spec[Any]] = [node.spec]
     plain: dict[str, Any] = {"stage": node.spec.dump(), "seed": config.seed}
     inputs: dict[str, str | list[str]] = {role: names for role, names in node.inputs.items() if names}
-    if part.uses_model:
-        model = model_config(config)
-        if model is not None:
-            specs += [spec for _, spec in nested_specs(model)]
+    model = model_config(config)
+    if model is not None:
+        specs += [spec for _, spec in nested_specs(model)]
+        if part.uses_model:
             plain["model"] = model.model_dump(mode="json")
-        source = model_source(config)
-        if source is not None:
-            plain["model"] = identity.folder_digest(source)
-    if part.uses_corpus:
-        inputs["(corpus)"], inputs["(tokens)"] = "corpus", "tokens"
+    elif part.uses_model and "model" in implicit:
+        inputs["(model)"] = "model"
+    if part.reads_corpus(node.spec.config) != "never":
+        inputs.update({f"({name})": name for name in ("corpus", "tokens") if name in implicit})
     if "tokenizer" in implicit:
         inputs["(tokenizer)"] = "tokenizer"
     if part.uses_template and config.template is not None:

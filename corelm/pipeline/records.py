@@ -14,7 +14,6 @@ from corelm.files import writing
 from corelm.kinds.component import Spec
 from corelm.kinds.data import DataConfig
 from corelm.kinds.records import Choice, Conversation, Labelled, Message, Preference, Record, Text
-from corelm.kinds.trainer import Watch
 
 _TYPES: dict[str, type[Any]] = {
     "text": Text,
@@ -76,13 +75,13 @@ def held_out(record: Record, share: float) -> bool:
     return value < share * 2**64
 
 
-def stream(data: DataConfig, split: Split, watch: Watch) -> Iterator[Record]:
+def stream(data: DataConfig, split: Split) -> Iterator[Record]:
     """Read, clean, limit and split the records of a ``data`` section.
 
     Raises:
         UserError: the source has no records.
     """
-    records: Iterator[Any] = data.source.build().records()
+    records = readable(data.source, data.source.build().records())
     for cleaner in data.clean:
         records = cleaner.build().clean(records)
     count = 0
@@ -94,6 +93,18 @@ def stream(data: DataConfig, split: Split, watch: Watch) -> Iterator[Record]:
             yield record
     if count == 0:
         raise empty(data.source)
+
+
+def readable(source: Spec[Any], records: Iterator[Any]) -> Iterator[Any]:
+    """The records of a source, whose errors while reading name it."""
+    try:
+        yield from records
+    except OSError as error:
+        raise UserError(
+            f"source {source.name}: can't be read: {error}",
+            remedy=f"Check its options: {json.dumps(source.dump(), ensure_ascii=False)}",
+            code="source-unreadable",
+        ) from error
 
 
 def empty(source: Spec[Any]) -> UserError:

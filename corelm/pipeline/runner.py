@@ -13,7 +13,7 @@ from typing import Any
 
 import corelm
 from corelm.errors import Interrupted, UserError
-from corelm.files import folder_digest, locked, publish, read_json, write_json, writing
+from corelm.files import FULL, folder_digest, locked, publish, read_json, write_json, writing
 from corelm.kinds.stage import Artifact
 from corelm.kinds.tracker import StageSummary
 from corelm.pipeline import continuing, identity
@@ -178,7 +178,11 @@ class _Run:
         self.watchers.tell("stage_start", summary, resumed)
         self.watchers.event("stage-start", stage=unit.name, resumed_from=resumed)
         begun = time.monotonic()
-        with self._reported(summary, begun):
+        with self._reported(summary, begun), writing(self.folder, FULL):
+            if self.stop.requested:
+                raise Interrupted(
+                    f"stopped before {unit.name}", remedy="Run the same command again to go on.", code="stopped"
+                )
             context = self._context(unit, work, watch, checkpoints)
             summary.figures = unit.run(context, self.artifacts)
             summary.status, summary.seconds = "resumed" if resumed else "done", time.monotonic() - begun
@@ -209,7 +213,7 @@ class _Run:
             checkpoints=checkpoints,
             recipe=self.resolved,
             model_config=model_config(config),
-            model_source=model_source(config),
+            loaded=model_source(config) is not None,
             template_spec=config.template,
         )
 

@@ -14,6 +14,7 @@ from corelm.kinds.component import Problem, Spec, nested_specs
 from corelm.kinds.mask import Mask, MaskFacts
 from corelm.model.config import LayerConfig, ModelConfig
 from corelm.recipe.schema import Load, RecipeConfig
+from corelm.recipe.stages import IMPLICIT
 
 Path_ = tuple[str | int, ...]
 Found = Iterator[tuple[Path_, Problem]]
@@ -64,7 +65,10 @@ def _sections(config: RecipeConfig) -> Found:
         if reads != "text":
             message = f"a corpus is text; {config.corpus.source.name} yields {reads} records here"
             yield ("corpus", "source"), Problem((), message, "Set `yields: text`, where it can.", "corpus-not-text")
-    if isinstance(config.tokenizer, Spec) and config.corpus is None:
+    if isinstance(config.tokenizer, Spec) and starts:
+        message = "the model that is loaded has a tokenizer of its own; a new one's ids would mean nothing to it"
+        yield ("tokenizer",), Problem((), message, "Leave `tokenizer` out.", "tokenizer-of-loaded-model")
+    elif isinstance(config.tokenizer, Spec) and config.corpus is None:
         yield ("tokenizer",), Problem((), "there is no corpus to train it on", "Add `corpus`.", "no-corpus")
     for name, node in config.stages.items():
         part = node.spec.part
@@ -74,9 +78,13 @@ def _sections(config: RecipeConfig) -> Found:
                 ("stages", name),
                 Problem((), "it trains the recipe's model, and there is none", "Add `model`.", "no-model"),
             )
-        if fresh and config.tokenizer is None and not starts:
+        if (fresh or "model" in node.upstream()) and config.tokenizer is None and not starts:
             yield ("stages", name), Problem((), "its model needs a tokenizer", "Add `tokenizer`.", "no-tokenizer")
-        if part.uses_corpus and config.corpus is None and _reads_corpus(node.spec):
+        for section in sorted(set(node.upstream()) & set(IMPLICIT)):
+            if getattr(config, section) is None:
+                message, remedy = f"from names {section}, and the recipe has no such section", f"Add `{section}`."
+                yield ("stages", name, "from"), Problem((), message, remedy, f"no-{section}")
+        if part.reads_corpus(node.spec.config) == "always" and config.corpus is None:
             yield (
                 ("stages", name),
                 Problem((), "it reads the corpus, and there is none", "Add `corpus`.", "no-corpus"),
@@ -84,12 +92,6 @@ def _sections(config: RecipeConfig) -> Found:
         if part.uses_template and config.template is None and _reads_conversations(node.spec):
             message = "it renders conversations, and there is no template"
             yield ("stages", name), Problem((), message, "Add `template: chatml`.", "no-template")
-
-
-def _reads_corpus(spec: Spec[Any]) -> bool:
-    """Whether a stage really reads the corpus: tasks that all bring their own data don't."""
-    tasks = getattr(spec.config, "tasks", None)
-    return tasks is None or any(getattr(task.config, "data", None) is None for task in tasks)
 
 
 def _reads_conversations(spec: Spec[Any]) -> bool:

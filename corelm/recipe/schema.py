@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo
 
 from corelm.kinds.component import ComponentConfig, LocalPath, Spec, use
 from corelm.kinds.data import DataConfig
@@ -33,6 +33,11 @@ def _read_tokenizer(value: Any) -> Spec[Tokenizer] | Load:
     return Load.model_validate(value) if _loads(value) else Spec.read("tokenizer", value)
 
 
+def _read_stages(value: Any, info: ValidationInfo) -> Any:
+    """Stages of a recipe that starts from an existing model begin with that."""
+    return read_stages(value, "model" if isinstance(info.data.get("model"), Load) else None)
+
+
 def _plain(value: Any) -> Any:
     return value.dump() if isinstance(value, Spec) else value.model_dump(mode="json")
 
@@ -41,7 +46,7 @@ ModelSection = Annotated[ModelConfig | Load, PlainValidator(_read_model), PlainS
 TokenizerSection = Annotated[Spec[Tokenizer] | Load, PlainValidator(_read_tokenizer), PlainSerializer(_plain)]
 Stages = Annotated[
     dict[str, StageNode],
-    PlainValidator(read_stages),
+    PlainValidator(_read_stages),
     PlainSerializer(lambda stages: {name: node.dump() for name, node in stages.items()}),
 ]
 

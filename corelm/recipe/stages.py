@@ -14,9 +14,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from corelm.kinds.component import Spec
 from corelm.kinds.stage import Stage
 
-IMPLICIT: Final[dict[str, str]] = {"corpus": "corpus", "tokenizer": "tokenizer"}
-"""Stages that every run has without naming them, and the type of what they make."""
-RESERVED: Final = frozenset({"corpus", "tokenizer", "tokens"})
+IMPLICIT: Final[dict[str, str]] = {"corpus": "corpus", "tokenizer": "tokenizer", "model": "model"}
+"""Sections of the recipe that ``from`` may name like stages, and the type of what they make.
+
+``model`` is the recipe's model before any training: loaded, or freshly drawn.
+"""
+RESERVED: Final = frozenset({*IMPLICIT, "tokens"})
 SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 Inputs = dict[str, list[str] | str | None]
@@ -73,6 +76,7 @@ class Role:
 @dataclass
 class _Graph:
     raw: dict[str, Any]
+    first: str | None = None
     specs: dict[str, Spec[Stage]] = field(default_factory=dict)
     inputs: dict[str, Inputs] = field(default_factory=dict)
     errors: list[InitErrorDetails] = field(default_factory=list)
@@ -110,7 +114,7 @@ class _Graph:
         self.errors.append(InitErrorDetails(type=custom, loc=(name, *detail["loc"]), input=detail["input"]))
 
     def read_inputs(self) -> None:
-        before: str | None = None
+        before = self.first
         for name, node in self.raw.items():
             written = node.get("from") if isinstance(node, dict) else None
             if name in self.specs:
@@ -248,8 +252,12 @@ def _example(roles: list[Role]) -> str:
     return f"Write from: {{{written}}}" if written else ""
 
 
-def read_stages(value: Any) -> Any:
+def read_stages(value: Any, first: str | None = None) -> Any:
     """Validate the ``stages`` section: a map from name to stage.
+
+    Args:
+        value: the section.
+        first: what the first stage reads from where it doesn't say; None: it must say.
 
     Raises:
         pydantic.ValidationError: everything that is wrong with any of them, each with its path.
@@ -258,7 +266,7 @@ def read_stages(value: Any) -> Any:
         raise PydanticCustomError("dict_type", "stages is a map from a name to a stage", {})
     if all(isinstance(node, StageNode) for node in value.values()):
         return value
-    graph = _Graph({name: node for name, node in value.items() if node is not None})
+    graph = _Graph({name: node for name, node in value.items() if node is not None}, first)
     graph.read_specs()
     graph.read_inputs()
     order = graph.ordered()

@@ -171,7 +171,9 @@ class _Reader:
                 root = self.node(events, next(events), 0)
         if root is None:
             remedy = "`corelm init` writes a recipe to start from."
-            raise RecipeError([RecipeProblem("recipe-empty", (), "the file is empty", Mark(self.file), remedy=remedy)])
+            raise RecipeError(
+                [RecipeProblem("recipe-empty", (), "the file is empty", Mark(self.file), remedy=remedy)]
+            )
         self.document.data = self.plain(root, (), 0)
         return self.document
 
@@ -218,7 +220,9 @@ class _Reader:
         try:
             return text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            raise self.error("yaml-surrogate", "half of a surrogate pair is no character", event, "Remove it.") from None
+            raise self.error(
+                "yaml-surrogate", "half of a surrogate pair is no character", event, "Remove it."
+            ) from None
 
     def inner(self, events: Iterator[Any], event: Any, mark: Mark, depth: int) -> _Node:
         if isinstance(event, yaml.ScalarEvent):

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
+from corelm.errors import UserError
 from corelm.kinds import AdaptedLinear, Adapter, ComponentConfig, Linear, ParameterInfo, declare
 
 
@@ -64,8 +65,19 @@ class LoRALinear(AdaptedLinear):
 
     @torch.no_grad()
     def merged(self) -> Linear:
-        """One linear map with the weight ``W + s · B A``."""
-        base, info = self.base, self.base.__dict__["parameter_infos"]["weight"]
+        """One linear map with the weight ``W + s · B A``.
+
+        Raises:
+            UserError: the map that was wrapped has been quantized since.
+        """
+        base: nn.Module = self.base.merged() if isinstance(self.base, AdaptedLinear) else self.base
+        if not isinstance(base, Linear):
+            raise UserError(
+                "an addition can't be merged into a map that was quantized after it was adapted",
+                remedy="Merge first, then quantize: leave out `merge: false`.",
+                code="adapted-map-quantized",
+            )
+        info = base.__dict__["parameter_infos"]["weight"]
         with base.weight.device:
             merged = Linear(
                 self.inputs, self.outputs, bias=base.bias is not None, residual=info.residual, role=info.role

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import tokenize
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from corelm.errors import UserError
 
@@ -35,6 +35,12 @@ LEFT_OUT: Final[dict[str, str]] = {
 
 _NOT_EVERYWHERE: Final = frozenset({"msilib", "msvcrt", "nis", "nt", "ossaudiodev", "spwd", "winreg", "winsound"})
 """Modules that only some operating systems have."""
+
+
+Part = Literal["train", "holdout", "all"]
+
+HOLDOUT: Final = 10
+"""One in so many files is held out."""
 
 
 def root() -> Path:
@@ -69,6 +75,16 @@ def read(path: Path) -> str | None:
             return file.read()
     except (SyntaxError, UnicodeDecodeError):
         return None
+
+
+def held_out(path: str) -> bool:
+    """Whether a file is kept for evaluation: one in ten, by hash of its path, whatever else there is."""
+    return int.from_bytes(hashlib.sha256(f"part: {path}".encode()).digest()[:8], "big") % HOLDOUT == 0
+
+
+def wanted(path: str, part: Part) -> bool:
+    """Whether a file belongs to a part of the library."""
+    return part == "all" or held_out(path) == (part == "holdout")
 
 
 def digest(parts: list[tuple[str, bytes]]) -> str:

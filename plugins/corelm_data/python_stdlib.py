@@ -14,7 +14,7 @@ from corelm.errors import UserError
 from corelm.kinds import ComponentConfig, Count, RecordName, Source, Text
 from corelm_data import library
 
-Part = Literal["code", "docstrings", "topics"]
+Kind = Literal["code", "docstrings", "topics"]
 
 
 class PythonLibrary(Source):
@@ -26,7 +26,7 @@ class PythonLibrary(Source):
     * ``docstrings``: the docstrings of each file, one after the other, as ``… textwrap.py (docstrings)``;
     * ``topics``: the language's help topics (``pydoc_data.topics``), as ``… topic ASSIGNMENT``.
 
-    sorted within each part. Nothing is executed. Folders that hold no library text are left out; ``notes`` names them
+    sorted within each kind. Nothing is executed. Folders that hold no library text are left out; ``notes`` names them
     and what the distribution at hand lacks (some ship tkinter, venv and others apart). Another version of Python is
     another corpus: the fingerprint says so.
     """
@@ -34,8 +34,11 @@ class PythonLibrary(Source):
     class Config(ComponentConfig):
         """What is taken, and how much."""
 
-        include: list[Part] = Field(
+        include: list[Kind] = Field(
             ["code", "topics"], min_length=1, description="What is taken: code, docstrings, topics."
+        )
+        part: library.Part = Field(
+            "all", description="Which files: train and holdout (one in ten) share none; see stdlib-docstrings."
         )
         limit_bytes: Count | None = Field(
             None, gt=0, description="Take a sample of whole documents of at most this many bytes together."
@@ -71,17 +74,17 @@ class PythonLibrary(Source):
         return library.notes(self.folder)
 
     def _documents(self) -> Iterator[Text]:
-        for part in dict.fromkeys(self.config.include):
-            for name, text in self._topics() if part == "topics" else self._files(part):
+        for kind in dict.fromkeys(self.config.include):
+            for name, text in self._topics() if kind == "topics" else self._files(kind):
                 if text:
                     yield Text(text, f"python-stdlib: {name}")
 
-    def _files(self, part: Part) -> Iterator[tuple[str, str]]:
+    def _files(self, kind: Kind) -> Iterator[tuple[str, str]]:
         for name in library.files(self.folder):
-            text = library.read(self.folder / name)
+            text = library.read(self.folder / name) if library.wanted(name, self.config.part) else None
             if text is None:
                 continue
-            yield (name, text) if part == "code" else (f"{name} (docstrings)", docstrings(text))
+            yield (name, text) if kind == "code" else (f"{name} (docstrings)", docstrings(text))
 
     def _topics(self) -> Iterator[tuple[str, str]]:
         path = self.folder / "pydoc_data" / "topics.py"
@@ -91,7 +94,8 @@ class PythonLibrary(Source):
         tables = [node.value for node in ast.parse(text).body if isinstance(node, ast.Assign)]
         topics = {name: topic for table in tables for name, topic in ast.literal_eval(table).items()}
         for name in sorted(topics):
-            yield f"topic {name}", topics[name]
+            if library.wanted(f"topic {name}", self.config.part):
+                yield f"topic {name}", topics[name]
 
     def _sample(self, limit: int) -> frozenset[str]:
         """Names of documents, drawn by their hash, that fit into ``limit`` bytes."""

@@ -8,7 +8,7 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -28,8 +28,6 @@ from corelm.kinds import (
 )
 from corelm_data import library
 
-_HOLDOUT: Final = 10
-"""One in so many functions is held out."""
 _ENDINGS: Final = 4
 
 
@@ -56,10 +54,8 @@ class Described:
         """What a user would ask."""
         return f"What is `{self.call}`?" if self.header.startswith("class") else f"What does `{self.call}` do?"
 
-    @property
-    def held_out(self) -> bool:
-        """Whether it is kept for evaluation: one in ten, by hash of its name, whatever else there is."""
-        return _number(self.name, "part") % _HOLDOUT == 0
+    path: str = ""
+    """Of its file, in the library."""
 
 
 class LibraryDocstrings(Source):
@@ -77,9 +73,10 @@ class LibraryDocstrings(Source):
       or the question.
     * ``text``: question and answer in one document.
 
-    ``part`` separates training from evaluation: one function in ten, chosen by the hash of its qualified name, is in
-    ``holdout``, the others in ``train``; wrong answers come from the same part, so neither sees the other's. What goes
-    with what is drawn by hash: the same on every machine with the same library.
+    ``part`` separates training from evaluation: one file in ten, chosen by the hash of its path, is in ``holdout``, the
+    others in ``train``; wrong answers come from the same part, so neither sees the other's. ``python-stdlib`` has the
+    same parts: a corpus of ``train`` has never seen a held-out function. What goes with what is drawn by hash: the same
+    on every machine with the same library.
     """
 
     class Config(ComponentConfig):
@@ -88,8 +85,8 @@ class LibraryDocstrings(Source):
         yields: Literal["conversation", "preference", "choice", "text"] = Field(
             "conversation", description="Type of the records."
         )
-        part: Literal["train", "holdout", "all"] = Field(
-            "all", description="Which functions: train and holdout (one in ten) share none."
+        part: library.Part = Field(
+            "all", description="Which files' functions: train and holdout (one in ten) share none."
         )
         max_characters: int = Field(
             480, ge=80, description="Longest question and answer together; longer answers are cut after a sentence."
@@ -126,8 +123,8 @@ class LibraryDocstrings(Source):
         return library.notes(self.folder)
 
     def _chosen(self) -> list[Described]:
-        wanted = {"train": (False,), "holdout": (True,), "all": (False, True)}[self.config.part]
-        return [item for item in _mine(self.folder, self.config.max_characters) if item.held_out in wanted]
+        mined = _mine(self.folder, self.config.max_characters)
+        return [item for item in mined if library.wanted(item.path, self.config.part)]
 
     def _name(self, item: Described) -> str:
         return f"stdlib-docstrings: {item.name}"
@@ -196,7 +193,8 @@ def _mine(folder: Path, max_characters: int) -> tuple[Described, ...]:
             tree = ast.parse(code)
         except (SyntaxError, ValueError):
             continue
-        for item in _described(tree, module, module, max_characters):
+        for described in _described(tree, module, module, max_characters):
+            item = replace(described, path=path)
             if item.name not in names and item.answer not in found:
                 names.add(item.name)
                 found[item.answer] = item

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from corelm.errors import UserError
-from corelm.kinds import ArtifactType, Evaluator, Problem, Record, RunContext, Spec, Stage
+from corelm.kinds import ArtifactType, CorpusUse, Evaluator, Problem, Record, RunContext, Spec, Stage
 
 
 class Evaluate(Stage):
@@ -20,7 +20,6 @@ class Evaluate(Stage):
     """
 
     output: ClassVar[ArtifactType] = "metrics"
-    uses_corpus: ClassVar[bool] = True
 
     class Config(Stage.Config):
         """Options."""
@@ -33,6 +32,11 @@ class Evaluate(Stage):
         measured: ArtifactType = config.tasks[0].part.model_kind
         judged = any(task.part.judged for task in config.tasks)
         return {"models*": measured, **({"judge": "reward-model"} if judged else {})}
+
+    @classmethod
+    def reads_corpus(cls, config: Any) -> CorpusUse:
+        """Where a task brings no data of its own."""
+        return "always" if any(task.config.data is None for task in config.tasks) else "never"
 
     @classmethod
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
@@ -53,24 +57,44 @@ class Evaluate(Stage):
     def run(self, context: RunContext, inputs: Mapping[str, Any]) -> dict[str, float]:
         """Measure every model with every task."""
         judge = context.open_model(inputs["judge"]) if inputs.get("judge") else None
+        tasks = _named(self.config.tasks)
         results: dict[str, dict[str, dict[str, float]]] = {}
-        figures: dict[str, float] = {}
         for artifact in inputs["models"]:
             model, measured = context.open_model(artifact), results.setdefault(artifact.stage, {})
-            for task in self.config.tasks:
-                name = _name(task, measured)
+            for name, task in tasks.items():
                 more = {"judge": judge} if task.part.judged else {}
-                metrics = task.build().evaluate(model, _records(context, task), context.watch, **more)
-                measured[name] = metrics
-                headline = task.part.headline or next(iter(metrics))
-                figures[f"{artifact.stage}/{headline}"] = metrics[headline]
+                measured[name] = task.build().evaluate(model, _records(context, task), context.watch, **more)
         (context.folder / "metrics.json").write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-        return figures
+        return _figures(context, tasks, results)
 
 
-def _name(task: Spec[Evaluator], taken: Mapping[str, Any]) -> str:
-    number = sum(name.partition("#")[0] == task.name for name in taken)
-    return f"{task.name}#{number + 1}" if number else task.name
+def _named(tasks: list[Spec[Evaluator]]) -> dict[str, Spec[Evaluator]]:
+    """The tasks by name; a part that is named again gets a number."""
+    named: dict[str, Spec[Evaluator]] = {}
+    for task in tasks:
+        number = sum(other.name == task.name for other in named.values())
+        named[f"{task.name}#{number + 1}" if number else task.name] = task
+    return named
+
+
+def _figures(
+    context: RunContext, tasks: Mapping[str, Spec[Evaluator]], results: Mapping[str, Mapping[str, dict[str, float]]]
+) -> dict[str, float]:
+    """Each task's headline for every model, side by side, with the task's name where two share a headline.
+
+    A note per task sets all its metrics side by side, so that before and after can be compared at a glance.
+    """
+    figures: dict[str, float] = {}
+    headlines = {name: task.part.headline for name, task in tasks.items()}
+    for name, headline in headlines.items():
+        rows = {stage: measured[name] for stage, measured in results.items()}
+        shown = headline or next(iter(next(iter(rows.values()))))
+        label = shown if list(headlines.values()).count(headline) == 1 else f"{name}/{shown}"
+        figures |= {f"{stage}/{label}": metrics[shown] for stage, metrics in rows.items()}
+        if len(rows) > 1:
+            sides = ", ".join(f"{stage} {metrics[shown]:.4g}" for stage, metrics in rows.items())
+            context.watch.note(f"{name}: {shown.replace('_', ' ')} of {sides}")
+    return figures
 
 
 def _records(context: RunContext, task: Spec[Evaluator]) -> Iterator[Record]:

@@ -7,14 +7,16 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from corelm.kinds import ArtifactType, DataConfig, Objective, Packer, Problem, RunContext, Spec, Stage, use
+from corelm.kinds import Adapter, ArtifactType, DataConfig, Objective, Packer, Problem, RunContext, Spec, Stage, use
+from corelm.kinds.adapting import adapt_model, additions, merge_model
 from corelm_stages.training import EpochsConfig, needs_template, of_type, packed, require, steps_of, tokenized, train
 
 
 class Finetune(Stage):
     """Trains a model on conversations or texts of one's own.
 
-    Of conversations, rendered by the recipe's template, only the assistant's turns are learnt.
+    Of conversations, rendered by the recipe's template, only the assistant's turns are learnt. With an ``adapter``,
+    small additions to the model's linear maps are trained and nothing else.
     """
 
     uses_template: ClassVar[bool] = True
@@ -25,6 +27,11 @@ class Finetune(Stage):
         data: DataConfig = Field(description="Conversations or texts.")
         packer: Spec[Packer] = Field(use("padded"), description="Records to batches.")
         objective: Spec[Objective] = Field(use("completion-only"), description="What is minimised.")
+        adapter: Spec[Adapter] | None = Field(None, description="What is added and trained; null: the whole model.")
+        targets: list[str] = Field(
+            [], description="Patterns of the maps that are adapted (`*.attention.*`); none: all in layers."
+        )
+        merge: bool = Field(True, description="Merge the additions into the maps; false: save them beside.")
 
     @classmethod
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:
@@ -33,8 +40,12 @@ class Finetune(Stage):
 
     @classmethod
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
-        """The data are conversations or texts."""
+        """The data are conversations or texts; targets are an adapter's."""
         yield from of_type(config.data, "conversation", "text")
+        for option in ("targets", "merge"):
+            if config.adapter is None and getattr(config, option) != cls.Config.model_fields[option].default:
+                message = f"`{option}` says how a model is adapted, but there is no adapter"
+                yield Problem((option,), message, f"Add `adapter: lora`, or leave out `{option}`.", "adapter-missing")
 
     def run(self, context: RunContext, inputs: Mapping[str, Any]) -> dict[str, float]:
         """Train."""
@@ -45,7 +56,18 @@ class Finetune(Stage):
         store = context.store(tokenized(records, model.tokenizer, template, model.context, context), "records")
         require(store, "record")
         streams = packed(context, config.packer, store, config.batch, model.context, model.tokenizer.end_of_text)
-        steps = steps_of(config, len(store))
-        figures = train(context, config, model, config.objective.build(), streams, steps)
+        steps, objective = steps_of(config, len(store)), config.objective.build()
+        figures = {"records": float(len(store))}
+        if config.adapter is None:
+            figures |= train(context, config, model, objective, streams, steps)
+        else:
+            record = adapt_model(model.module, config.adapter, targets=config.targets, seed=context.seed)
+            added = additions(model.module, record)
+            figures["parameters_trained"] = float(sum(parameter.numel() for parameter in added.values()))
+            figures |= train(context, config, model, objective, streams, steps, trainable=added)
+            if config.merge:
+                merge_model(model.module, record)
+            else:
+                model.record_transform(record)
         context.save_model(model, template=template)
-        return {"records": float(len(store)), **figures}
+        return figures

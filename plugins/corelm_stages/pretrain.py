@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from corelm.kinds import Artifact, ArtifactType, Count, Objective, Packer, RunContext, Spec, Stage, use
+from corelm.kinds import Artifact, ArtifactType, CorpusUse, Count, Objective, Packer, RunContext, Spec, Stage, use
 from corelm_stages.training import TrainingConfig, packed, require, train
 
 
@@ -18,7 +18,6 @@ class Pretrain(Stage):
     With ``from``, goes on with an earlier stage's model instead of a fresh one.
     """
 
-    uses_corpus: ClassVar[bool] = True
     uses_model: ClassVar[bool] = True
 
     class Config(TrainingConfig):
@@ -33,6 +32,11 @@ class Pretrain(Stage):
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:
         """Optionally a model to go on with."""
         return {"model?": "model"}
+
+    @classmethod
+    def reads_corpus(cls, config: Any) -> CorpusUse:
+        """Always."""
+        return "always"
 
     def run(self, context: RunContext, inputs: Mapping[str, Any]) -> dict[str, float]:
         """Train."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from corelm.kinds import (
     TrainingJob,
     use,
 )
+from corelm.kinds.adapting import frozen
 
 
 class TrainingConfig(ComponentConfig):
@@ -63,8 +64,13 @@ def train(
     streams: Callable[[int, int], BatchStream],
     steps: int,
     members: Mapping[str, Stateful] | None = None,
+    trainable: Container[str] | None = None,
 ) -> dict[str, float]:
-    """Hand a job to the trainer; figures for the table of stages."""
+    """Hand a job to the trainer; figures for the table of stages.
+
+    ``trainable`` names the parameters to train; None: all but the maps that an adapter of an earlier stage wraps.
+    """
+    fixed = frozen(model.module)
     stable = config.schedule.build().stable_until(steps)
     context.checkpoints.keep_at = min(stable, steps) or None
     job = TrainingJob(
@@ -78,6 +84,7 @@ def train(
         checkpoints=context.checkpoints,
         watch=context.watch,
         seed=context.seed,
+        trainable=lambda name: name not in fixed if trainable is None else name in trainable,
         members=dict(members or {}),
     )
     result = config.trainer.build().fit(job)

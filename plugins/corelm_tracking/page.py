@@ -12,7 +12,7 @@ from corelm_tracking.figures import duration, line, number
 Points = list[tuple[int, float]]
 Curves = dict[str, Points]
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 200, 52, 26, 22
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 330, 190, 52, 26, 22
 MOST_POINTS = 400
 DRAWN = ("loss", "accuracy", "reward", "margin", "kl", "learning_rate", "gradient_norm", "relative_error")
 
@@ -23,7 +23,7 @@ STYLE = """
   --card: #1a202a; --line: #7aa2ff; --good: #4ade80; --bad: #f87171; } }
 body { margin: 2rem auto; max-width: 1100px; padding: 0 1rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; }
+a { color: var(--line); } h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; }
 p.soft, .soft { color: var(--soft); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .45rem .8rem .45rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
@@ -85,7 +85,8 @@ def _section(stage: StageSummary, curves: Curves) -> str:
     body = f'<div class="curves">{"".join(drawn)}</div>' if drawn else ""
     body += f"<ul>{notes}</ul>" if notes else ""
     body += f"<details><summary class='soft'>all figures</summary><table>{rows}</table></details>" if rows else ""
-    return f'<h2 id="{escape(stage.name)}">{escape(stage.name)} <span class="soft">{escape(stage.use)}</span>{reason}</h2>{body}'
+    title = f'{escape(stage.name)} <span class="soft">{escape(stage.use)}</span>{reason}'
+    return f'<h2 id="{escape(stage.name)}">{title}</h2>{body}'
 
 
 def _chart(name: str, points: Points) -> str:

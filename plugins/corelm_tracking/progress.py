@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -39,7 +40,9 @@ class Progress(Tracker):
         self.task: TaskID | None = None
         self.begun = self.last = time.monotonic()
         self.first_step: int | None = None
-        self.console.print(f"[bold]{recipe['name']}[/bold] in {folder}: {len(stages)} stages")
+        self.console.print(
+            f"[bold]{escape(str(recipe['name']))}[/bold] in {escape(str(folder))}: {len(stages)} stages"
+        )
 
     def stage_start(self, stage: StageSummary, resumed_from: int = 0) -> None:
         """A stage starts."""
@@ -51,9 +54,9 @@ class Progress(Tracker):
             return
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             TimeRemainingColumn(compact=True),
         )
         self.bar = Bar(*columns, console=self.console, transient=True)
@@ -63,7 +66,8 @@ class Progress(Tracker):
     def step(self, stage: StageSummary, step: int, total: int, figures: Mapping[str, float]) -> None:
         """A step of a stage."""
         now = time.monotonic()
-        self.first_step = step if self.first_step is None else self.first_step
+        if self.first_step is None:
+            self.first_step, self.begun = step, now
         if self.bar is not None and self.task is not None:
             counted = f"{step}/{total}  " if total else f"{step}  "
             self.bar.update(self.task, completed=step, total=total or None, figures=counted + line(_live(figures)))
@@ -100,9 +104,12 @@ class Progress(Tracker):
             table.add_column(title, overflow="fold", no_wrap=title != "figures")
         for stage in stages:
             time_ = duration(stage.seconds) if stage.seconds else ""
-            table.add_row(stage.name, stage.use, stage.status or "not reached", time_, line(stage.figures, 6))
+            cells = (stage.name, stage.use, stage.status or "not reached", time_, line(stage.figures, 6))
+            table.add_row(*map(escape, cells))
         self.console.print()
-        Console(highlight=False, width=max(self.console.width, 100)).print(table)
+        # A pipe has no width of its own; the usual 80 columns would fold every row.
+        width = None if self.console.is_terminal else max(self.console.width, 100)
+        Console(highlight=False, width=width).print(table)
         self.console.print(f"\nresults: {self.folder}", markup=False)
         page = self.folder / "report.html"
         if page.exists():

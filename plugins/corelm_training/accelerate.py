@@ -48,11 +48,14 @@ class Together(Alone):
 
     def __init__(self, state: PartialState) -> None:
         super().__init__(state.device)
+        self.state = state
         self.rank = state.process_index
         self.world = state.num_processes
 
     def add(self, tensor: Tensor) -> Tensor:
         """The sum of every process's tensor, on all of them."""
+        if self.world == 1:
+            return tensor
         summed: Tensor = reduce(tensor.to(self.device), "sum")
         return summed.to(tensor.device)
 
@@ -63,7 +66,7 @@ class Together(Alone):
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         present = torch.tensor([p.grad is not None for p in parameters], device=self.device)
         flat = self.add(torch.cat([*(gradient.flatten() for gradient in gradients), present.to(gradients[0])]))
-        *sums, counts = flat.split([*(p.numel() for p in parameters), len(parameters)])
+        *sums, counts = torch.split(flat, [*(p.numel() for p in parameters), len(parameters)])
         for parameter, total, having in zip(parameters, sums, counts.tolist(), strict=True):
             parameter.grad = total.view_as(parameter).to(parameter.dtype) if having else None
 
@@ -71,3 +74,7 @@ class Together(Alone):
         """Every process's plain data and tensors, by rank."""
         gathered: list[Any] = gather_object([state])
         return gathered
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self.state.wait_for_everyone()

@@ -20,6 +20,14 @@ def step_seed(seed: int, step: int, micro_batch: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seed the processor and this device; other devices keep their random state."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
 class Weights:
     """The trained parameters of a module and its buffers, by name, each tied tensor once.
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from corelm.kinds import (
     TrainingResult,
     declared,
 )
-from corelm_training.members import Counters, Weights, step_seed
+from corelm_training.members import Counters, Weights, seed_device, step_seed
 from corelm_training.precision import Precision, float32_products, require_compiler, resolve
 from corelm_training.processes import Alone, RankedStream
 
@@ -141,16 +142,23 @@ class _Run:
     def step(self, step: int) -> None:
         """One optimizer step: draw, differentiate, sum, clip, check, move, tell."""
         started = time.perf_counter()
-        batches = self.draw(step)
-        counts = [self.job.objective.count(batch) for batch in batches]
-        sums = self.processes.add(torch.tensor([sum(counts), sum(batch.tokens for batch in batches)]))
-        count, tokens = sums.tolist()
+        share = self.job.accumulate // self.processes.world
+        batches = list(islice(self.stream, share))
+        terms_here = sum(self.job.objective.count(batch) for batch in batches)
+        here = torch.tensor([terms_here, sum(batch.tokens for batch in batches), share - len(batches)])
+        count, tokens, missing = self.processes.add(here).tolist()
+        if missing:
+            raise UserError(
+                f"the data ended at step {step + 1} of {self.job.steps}",
+                remedy="Train for fewer tokens, or allow more epochs.",
+                code="data-ended",
+            )
         terms = [self.differentiate(batch, step, j, max(count, 1)) for j, batch in enumerate(batches)]
         self.processes.add_gradients(self.parameters)
         norm = self.clip()
         figures = self.read(terms, max(count, 1), norm)
         if not (math.isfinite(figures["loss"]) and math.isfinite(figures["gradient_norm"])):
-            raise _not_finite(step + 1, batches, terms, figures)
+            raise self.not_finite(step + 1, batches, terms, figures)
         factor = self.schedule.factor(step, self.job.steps)
         self.optimizer.step(factor)
         self.optimizer.zero_grad()
@@ -161,22 +169,10 @@ class _Run:
             figures["tokens_per_second"] = tokens / (time.perf_counter() - started)
             self.job.watch.step(step + 1, self.job.steps, figures)
 
-    def draw(self, step: int) -> list[Batch]:
-        """This process's micro-batches of one step."""
-        share = self.job.accumulate // self.processes.world
-        try:
-            return [next(self.stream) for _ in range(share)]
-        except StopIteration:
-            raise UserError(
-                f"the data ended at step {step + 1} of {self.job.steps}",
-                remedy="Train for fewer tokens, or allow more epochs.",
-                code="data-ended",
-            ) from None
-
     def differentiate(self, batch: Batch, step: int, j: int, count: int) -> Terms:
         """Add one micro-batch's share of the gradients; its terms come back without their graph."""
         processes = self.processes
-        torch.manual_seed(step_seed(self.job.seed, step, j * processes.world + processes.rank))
+        seed_device(processes.device, step_seed(self.job.seed, step, j * processes.world + processes.rank))
         batch = batch.to(processes.device)
         with torch.autocast(processes.device.type, torch.bfloat16, enabled=self.bf16):
             terms = self.evaluate(self.job.model, batch)
@@ -204,21 +200,26 @@ class _Run:
         return [bool(count) for count in self.processes.add(torch.tensor(flags).long()).tolist()]
 
     def save(self) -> None:
-        """Write a checkpoint; every process gives its stream's position, the first one writes."""
+        """Write a checkpoint; every process gives its stream's position, the first one writes, the others wait."""
         self.streams.collect()
         if self.processes.rank == 0:
             self.job.checkpoints.save(self.counters.step, self.members)
+        self.processes.wait()
 
+    def not_finite(self, step: int, batches: list[Batch], terms: list[Terms], figures: dict[str, float]) -> UserError:
+        """What to tell about a loss or gradient that is NaN or infinite: where, and which documents were read.
 
-def _not_finite(step: int, batches: list[Batch], terms: list[Terms], figures: dict[str, float]) -> UserError:
-    """What to tell about a loss or gradient that is NaN or infinite: where, and which documents were read."""
-    broken = [b for b, term in zip(batches, terms, strict=True) if not math.isfinite(float(term.total))]
-    names = list(dict.fromkeys(name for batch in broken or batches for name in batch.names)) or ["unnamed documents"]
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return UserError(
-        f"step {step}: loss {figures['loss']:g}, gradient norm {figures['gradient_norm']:g}; the batch held {shown}",
-        remedy="The last checkpoint is kept. Lower the learning rate, warm up longer, or look at these documents.",
-        code="not-finite-loss",
-        step=step,
-        documents=names,
-    )
+        Every process calls it, since all of them have seen the same sums.
+        """
+        broken = [b for b, term in zip(batches, terms, strict=True) if not math.isfinite(float(term.total))]
+        read = self.processes.gather([[name for batch in some for name in batch.names] for some in (broken, batches)])
+        told = [list(dict.fromkeys(chain.from_iterable(names))) for names in zip(*read, strict=True)]
+        names = told[0] or told[1] or ["unnamed documents"]
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        return UserError(
+            f"step {step}: loss {figures['loss']:g}, gradient norm {figures['gradient_norm']:g}; the batch held {shown}",
+            remedy="The last checkpoint is kept. Lower the learning rate, warm up longer, or look at these documents.",
+            code="not-finite-loss",
+            step=step,
+            documents=names,
+        )

@@ -31,6 +31,9 @@ class Alone:
         """Every process's plain data and tensors, by rank."""
         return [state]
 
+    def wait(self) -> None:
+        """Until every process is here."""
+
 
 class RankedStream:
     """The streams of all processes as one member of the checkpoint.

@@ -63,9 +63,11 @@ def test_paths_folders_and_globs_come_in_order_without_hidden_files_or_doubles(t
     assert texts("sub", ".", "b.txt") == ["sub/c.txt", "a.md", "b.txt"]
 
 
-def test_a_byte_order_mark_is_taken_off_and_line_ends_are_kept(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\xef\xbb\xbf")
-    assert read(TextFiles, paths=[str(tmp_path / "a.txt")])[0].text == "one\r\ntwo\ufeff"
+@pytest.mark.parametrize("chunk", [1, 2, 4, 1 << 20])
+def test_a_byte_order_mark_is_taken_off_and_line_ends_are_kept(chunk, tmp_path, monkeypatch):
+    monkeypatch.setattr("corelm_data.text_files._CHUNK", chunk)
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf\xef\xbb\xbfone\r\ntwo\xef\xbb\xbf")
+    assert read(TextFiles, paths=[str(tmp_path / "a.txt")])[0].text == "\ufeffone\r\ntwo\ufeff"
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 1 << 20])

@@ -73,15 +73,25 @@ def test_tokens_without_a_document_continue_the_last_one():
 
 
 @settings(max_examples=30, deadline=None)
-@given(configs(recurrent=False, windows=False), STORAGE, st.integers(0, 5))
-def test_after_truncation_the_state_is_that_of_the_shorter_text(config, storage, kept):
+@given(configs(recurrent=False, windows=False), STORAGE, st.integers(0, 5), st.booleans())
+def test_after_truncation_the_state_is_that_of_the_shorter_text(config, storage, kept, facts):
     model, ids, other = model_of(config), tokens(2, 6), tokens(2, 4, seed=1)
-    state = model.new_state(2, CONTEXT, storage)
-    model.hidden(ids, state=state)
+    state, before, after, whole = model.new_state(2, CONTEXT, storage), {}, {}, {}
+    if facts:
+        valid = torch.tensor([[0, 1, 1, 1, 1, 1, 1, 1, 1, 1], [1, 1, 0, 1, 1, 1, 1, 1, 1, 1]]).bool()
+        documents = torch.tensor([[0, 0, 0, 1, 1, 1, 2, 2, 2, 2], [3, 3, 3, 3, 3, 4, 4, 4, 5, 5]])
+        whole = {"valid": torch.cat([valid[:, :kept], valid[:, 6:]], 1)}
+        whole["documents"] = torch.cat([documents[:, :kept], documents[:, 6:]], 1)
+        before, after = (
+            {"valid": valid[:, part], "documents": documents[:, part]} for part in (slice(6), slice(6, 10))
+        )
+    model.hidden(ids, state=state, **before)
     state.truncate(kept)
-    assert state.length == kept
-    whole = torch.cat([ids[:, :kept], other], dim=1)
-    close(model.hidden(other, state=state), model.hidden(whole)[:, kept:])
+    assert state.length == state.positions.shape[1] == kept
+    close(
+        model.hidden(other, state=state, **after),
+        model.hidden(torch.cat([ids[:, :kept], other], 1), **whole)[:, kept:],
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -119,6 +129,7 @@ def test_a_reset_state_is_a_new_one(config, storage):
     state = model.new_state(2, CONTEXT, storage)
     model.hidden(tokens(2, 7, seed=1), documents=torch.arange(14).view(2, 7) // 3, state=state)
     state.reset()
+    assert (state.length, state.documents, state.positions) == (0, None, None)
     close(model.hidden(ids, state=state), model.hidden(ids))
 
 
@@ -164,6 +175,8 @@ def test_static_storage_never_moves_and_says_when_it_is_full():
         model.hidden(tokens(1, 1), state=state)
     with pytest.raises(UserError, match="needs a capacity"):
         model.new_state(1, storage="static")
+    with pytest.raises(UserError, match="unknown storage 'paged'"):
+        model.new_state(1, 6, "paged")
 
 
 def test_what_can_not_go_back_says_so_and_stays_as_it_was():
@@ -171,9 +184,10 @@ def test_what_can_not_go_back_says_so_and_stays_as_it_was():
         model, ids = model_of(**options), tokens(1, 8)
         state = model.new_state(1)
         in_calls(model, ids, [5, 3], state)
-        with pytest.raises(UserError, match="can't go back to 4 tokens") as error:
-            state.truncate(4)
-        assert error.value.code == code
+        for one in (state.snapshot(), state):
+            with pytest.raises(UserError, match="can't go back to 4 tokens") as error:
+                one.truncate(4)
+            assert error.value.code == code
         assert state.length == 8
         close(
             model.hidden(tokens(1, 2, seed=1), state=state),

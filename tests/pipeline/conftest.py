@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from corelm.pipeline.watch import StageWatch
 
 TINY = """\
 corelm: 1
@@ -70,3 +74,23 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
+
+
+@pytest.fixture
+def stopping_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], contextlib.AbstractContextManager[None]]:
+    """``with stopping_at(stage, step)``: the user asks to stop at that step of that stage."""
+
+    @contextlib.contextmanager
+    def asked(stage: str, at: int) -> Iterator[None]:
+        real = StageWatch.step
+
+        def step(self, step, total, figures):
+            real(self, step, total, figures)
+            if self._summary.name == stage and step >= at:
+                self._stop.requested = True
+
+        with monkeypatch.context() as patched:
+            patched.setattr(StageWatch, "step", step)
+            yield
+
+    return asked

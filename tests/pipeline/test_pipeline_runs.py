@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 import corelm
 from corelm import files
 from corelm.errors import Interrupted, UserError
-from corelm.pipeline import watch as watching
 from corelm.pipeline.checkpoints import StageCheckpoints
 from corelm.pipeline.runner import run
 
@@ -97,41 +96,19 @@ def test_other_code_is_named_and_redone_only_when_asked(project):
     assert statuses(result)["base"] == "done" and "rope.py" in result["base"].reason
 
 
-class Stopping(watching.Stop):
-    """Asks to stop at one step of the training."""
-
-    after = 0
-    looked = 0
-
-    @property
-    def requested(self) -> bool:
-        Stopping.looked += 1
-        return Stopping.looked >= Stopping.after
-
-    @requested.setter
-    def requested(self, value: bool) -> None:
-        pass
-
-
-def test_a_clean_stop_keeps_a_checkpoint_and_the_next_run_ends_with_the_same_bits(project, tmp_path, monkeypatch):
+def test_a_clean_stop_keeps_a_checkpoint_and_the_next_run_ends_with_the_same_bits(project, tmp_path, stopping_at):
     run(project.recipe, tmp_path / "whole")
-    with monkeypatch.context() as patched:
-        patched.setattr("corelm.pipeline.runner.Stop", Stopping)
-        Stopping.after, Stopping.looked = 12, 0
-        with pytest.raises(Interrupted, match="step"):
-            run(project.recipe, project.out)
+    with stopping_at("base", 8), pytest.raises(Interrupted, match="step"):
+        run(project.recipe, project.out)
     assert not (project.run_folder / "base").exists()
     result = run(project.recipe, project.out)
     assert statuses(result)["base"] == "resumed"
     assert same(weights(project.run_folder), weights(tmp_path / "whole" / "tiny"))
 
 
-def test_what_an_interrupted_run_left_is_not_used_after_the_recipe_changed(project, monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr("corelm.pipeline.runner.Stop", Stopping)
-        Stopping.after, Stopping.looked = 12, 0
-        with pytest.raises(Interrupted):
-            run(project.recipe, project.out)
+def test_what_an_interrupted_run_left_is_not_used_after_the_recipe_changed(project, stopping_at):
+    with stopping_at("base", 8), pytest.raises(Interrupted):
+        run(project.recipe, project.out)
     result = run(project.recipe, project.out, overrides=["stages.base.optimizer.learning_rate=1e-3"])
     assert statuses(result)["base"] == "done"
 
@@ -190,12 +167,9 @@ def test_a_full_disk_is_reported_and_nothing_half_written_is_taken_for_whole(pro
 
 
 @pytest.mark.parametrize("damage", ["truncate", "alter"])
-def test_a_damaged_checkpoint_is_refused_by_its_digest(project, monkeypatch, damage):
-    with monkeypatch.context() as patched:
-        patched.setattr("corelm.pipeline.runner.Stop", Stopping)
-        Stopping.after, Stopping.looked = 12, 0
-        with pytest.raises(Interrupted):
-            run(project.recipe, project.out)
+def test_a_damaged_checkpoint_is_refused_by_its_digest(project, stopping_at, damage):
+    with stopping_at("base", 8), pytest.raises(Interrupted):
+        run(project.recipe, project.out)
     path = next((project.run_folder / ".work").rglob("tensors.safetensors"))
     content = path.read_bytes()
     path.write_bytes(content[:-4] if damage == "truncate" else content[:-1] + bytes([content[-1] ^ 1]))

@@ -63,6 +63,7 @@ def problems(folder: Path, text: str, *overrides: str) -> list[RecipeProblem]:
         return error.problems
     return []
 
+
 GOOD = """\
 corelm: 1
 name: good

@@ -8,12 +8,12 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recipe_texts import GOOD
 
 from corelm.layering import overlay
 from corelm.recipe.json_schema import schema
 from corelm.recipe.reader import Recipe
 from corelm.recipe.yaml import parse
-from recipe_texts import GOOD
 
 ROOT = Path(__file__).parents[2]
 

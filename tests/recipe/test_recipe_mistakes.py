@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Every mistake in a recipe: its code, its path, its line, and what is said about it."""
 
 from __future__ import annotations
@@ -6,9 +7,10 @@ import itertools
 import json
 
 import pytest
+from recipe_texts import SMALL, problems, read, write
+
 from corelm.recipe.errors import RecipeError
 from corelm.recipe.reader import Recipe
-from recipe_texts import SMALL, problems, read, write
 
 # what is replaced, by what, code, path, text on the line that is blamed, something that is said
 MISTAKES = {
@@ -85,9 +87,15 @@ def test_the_unharmed_recipe_is_fine(tmp_path):
     assert problems(tmp_path, SMALL) == []
 
 
-
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path):
-    chosen = ["unknown part", "misspelt key of a part", "out of bounds", "misspelt key of a stage", "duplicate key", "unknown stage in a list"]
+    chosen = [
+        "unknown part",
+        "misspelt key of a part",
+        "out of bounds",
+        "misspelt key of a stage",
+        "duplicate key",
+        "unknown stage in a list",
+    ]
     text = SMALL
     for name in chosen:
         text = text.replace(*MISTAKES[name][:2], 1)
@@ -138,7 +146,9 @@ def test_a_mistake_in_the_base_is_told_once_however_many_blocks_inherit_it(tmp_p
 
 
 def test_a_mistake_in_a_block_points_into_the_block(tmp_path):
-    text = SMALL.replace("position: rope", "position: rope\n  blocks:\n    near:\n      attention: {kv_heads: 3}\n  pattern: near")
+    text = SMALL.replace(
+        "position: rope", "position: rope\n  blocks:\n    near:\n      attention: {kv_heads: 3}\n  pattern: near"
+    )
     (problem,) = problems(tmp_path, text)
     assert (problem.code, problem.dotted, problem.mark.line) == (
         "kv-heads-do-not-divide-heads",

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corelm.recipe.json_schema import schema
-from corelm.recipe.yaml import parse
-from corelm.registration import active
 from jsonschema import Draft7Validator
 from recipe_texts import GOOD, SMALL
 from test_recipe_mistakes import MISTAKES
+
+from corelm.recipe.json_schema import schema
+from corelm.recipe.yaml import parse
+from corelm.registration import active
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import pytest
-from corelm import hookimpl, registration
-from corelm.kinds import ArtifactType, ComponentConfig, RunContext, Stage
-from corelm.recipe.schema import RecipeConfig
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
+from corelm import hookimpl, registration
+from corelm.kinds import ArtifactType, ComponentConfig, RunContext, Stage
+from corelm.recipe.schema import RecipeConfig
 
 
 class Fake(Stage):

@@ -7,10 +7,11 @@ import math
 from pathlib import Path
 
 import pytest
-from corelm.recipe.errors import RecipeError
-from corelm.recipe.yaml import MAX_BYTES, Document, parse, read_file, scalar
 from hypothesis import given
 from hypothesis import strategies as st
+
+from corelm.recipe.errors import RecipeError
+from corelm.recipe.yaml import MAX_BYTES, Document, parse, read_file, scalar
 
 HERE = Path("/somewhere")
 

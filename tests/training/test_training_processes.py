@@ -111,6 +111,20 @@ def test_a_loss_that_breaks_in_one_process_stops_both_before_anything_moves(both
         assert all(torch.equal(end[name], p) for name, p in start.named_parameters())
 
 
+def test_the_documents_of_the_process_whose_loss_broke_are_named_by_both(both):
+    first, second = (result["broken"]["message"] for result in both[1])
+    assert first == second
+    mine = Stream(rows(24, 0), 2, 0, rank=1, world=2)
+    next(mine)
+    assert first.endswith(f"the batch held {', '.join(mine.drawn[0])}")
+
+
+def test_both_processes_say_so_when_the_data_of_one_end(both):
+    assert [result["ended"]["error"] for result in both[1]] == ["data-ended", "data-ended"]
+    assert both[1][0]["ended"]["message"] == "the data ended at step 3 of 9"
+    assert both[1][0]["ended"]["steps"] == 2
+
+
 def test_a_checkpoint_of_two_processes_is_not_taken_by_one(both):
     documents = rows(24, 0)
     with pytest.raises(UserError, match="made by 2 processes, this run has 1") as caught:

@@ -219,7 +219,18 @@ class StreamsTokens(Pairs):
             yield self.piece(number).decode("utf-8", errors="replace")
 
 
-@plant("merges_in_order", "the longest piece first")
+@plant("merges_in_order", "of overlapping pairs the last is joined first")
+class FromTheRight(Pairs):
+    """aaa becomes a, aa."""
+
+    def plain(self, text: str) -> list[int]:
+        ids = list(self.to_bytes(text))
+        for rank, (left, right) in enumerate(self.pairs):
+            ids = _join(ids[::-1], (right, left), 256 + rank)[::-1]
+        return ids
+
+
+@plant("merges_in_order", "the longest piece first, whatever its rank")
 class LongestFirst(Pairs):
     """Greedy."""
 

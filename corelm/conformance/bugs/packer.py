@@ -1,0 +1,213 @@
+"""Packers that are wrong in one way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from corelm.conformance.planted import plant, reference
+from corelm.kinds.batch import IGNORE, Batch, BatchStream
+from corelm.kinds.packer import Packer, Tokens, TokenStore
+
+
+@reference
+class Rows(Packer):
+    """One document per row, cut into pieces that overlap in no token, padded on the right."""
+
+    def stream(
+        self,
+        store: Sequence[Tokens] | TokenStore,
+        *,
+        batch: int,
+        time: int,
+        seed: int,
+        end_of_text: int,
+        epochs: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> BatchStream:
+        """All batches, made at once."""
+        rows: list[list[Any]] = []
+        documents = [store[i] for i in range(len(store))]
+        for epoch in range(epochs or 1):
+            rows += self.rows(self.ordered(documents, seed, epoch), time, end_of_text)
+        bundles = self.bundles(rows, batch)
+        return _Made([self.rectangle(bundle, end_of_text) for bundle in self.share(bundles, rank, world)], self)
+
+    def share(self, bundles: list[Any], rank: int, world: int) -> list[Any]:
+        """One process's batches."""
+        return bundles[rank::world]
+
+    def bundles(self, rows: list[list[Any]], batch: int) -> list[list[Any]]:
+        """Rows that are one batch; groups are not torn."""
+        found: list[list[Any]] = [[]]
+        at = 0
+        while at < len(rows):
+            group = rows[at][4]
+            end = at + 1
+            while group >= 0 and end < len(rows) and rows[end][4] == group:
+                end += 1
+            if len(found[-1]) + end - at > batch and found[-1]:
+                found.append([])
+            found[-1] += rows[at:end]
+            at = end
+        return [bundle for bundle in found if bundle]
+
+    def ordered(self, documents: list[Tokens], seed: int, epoch: int) -> list[Tokens]:
+        """Units shuffled by seed and epoch."""
+        units: list[list[Tokens]] = []
+        for document in documents:
+            if units and document.group >= 0 and units[-1][0].group == document.group:
+                units[-1].append(document)
+            else:
+                units.append([document])
+        self.shuffle(units, seed, epoch)
+        return [document for unit in units for document in unit]
+
+    def shuffle(self, units: list[list[Tokens]], seed: int, epoch: int) -> None:
+        """In place."""
+        random.Random(f"{seed} {epoch}").shuffle(units)
+
+    def rows(self, documents: list[Tokens], time: int, end_of_text: int) -> list[list[Any]]:
+        """(ids, targets, document, name, group) of every piece."""
+        rows: list[list[Any]] = []
+        for number, document in enumerate(documents):
+            ids = document.ids.tolist()
+            for start in range(0, len(ids), time):
+                stop = min(len(ids), start + time)
+                rows.append([ids[start:stop], self.targets(document, start, stop), number, document.name, document.group])
+        return rows
+
+    def targets(self, document: Tokens, start: int, stop: int) -> list[int]:
+        """The next tokens where they are learnt."""
+        following = [*document.ids[start + 1 : stop + 1].tolist()]
+        learn = np.ones(len(document.ids), bool) if document.learn is None else document.learn
+        kept = [t if learn[start + 1 + n] else IGNORE for n, t in enumerate(following)]
+        return kept + [IGNORE] * (stop - start - len(kept))
+
+    def rectangle(self, rows: list[list[Any]], end_of_text: int) -> Batch:
+        """Pad."""
+        width = max(len(row[0]) for row in rows)
+        ids = torch.full((len(rows), width), end_of_text)
+        targets, valid = torch.full((len(rows), width), IGNORE), torch.zeros(len(rows), width, dtype=torch.bool)
+        for n, (own, following, _, _, _) in enumerate(rows):
+            ids[n, : len(own)], valid[n, : len(own)] = torch.tensor(own), True
+            targets[n, : len(own)] = torch.tensor(following)
+        return Batch(ids, targets, self.documents(rows, width), valid, names=[row[3] for row in rows])
+
+    def documents(self, rows: list[list[Any]], width: int) -> torch.Tensor | None:
+        """One per row."""
+        return None
+
+    def state(self, position: int) -> int:
+        """What is saved."""
+        return position
+
+
+class _Made:
+    """A list of batches with a position."""
+
+    def __init__(self, batches: list[Batch], owner: Rows) -> None:
+        self.batches, self.position, self.owner = batches, 0, owner
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self.position == len(self.batches):
+            raise StopIteration
+        self.position += 1
+        return self.batches[self.position - 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.owner.state(self.position)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position = state["position"]
+
+
+@plant("tokens_are_conserved", "the last piece of a document is dropped unless it is full")
+class DropsTails(Rows):
+    """Floor."""
+
+    def rows(self, documents: list[Tokens], time: int, end_of_text: int) -> list[list[Any]]:
+        rows = super().rows(documents, time, end_of_text)
+        return [row for row in rows if len(row[0]) == time] or rows[:1]
+
+
+@plant("targets_are_the_next_tokens", "the target at the end of a row is lost")
+class LosesTheEdge(Rows):
+    """Inside of a document."""
+
+    def targets(self, document: Tokens, start: int, stop: int) -> list[int]:
+        return [*super().targets(document, start, stop)[:-1], IGNORE]
+
+
+@plant("learn_is_honoured", "the mask is that of the token, not of its target")
+class MaskOfTheToken(Rows):
+    """Shifted by one."""
+
+    def targets(self, document: Tokens, start: int, stop: int) -> list[int]:
+        plain = super().targets(Tokens(document.ids), start, stop)
+        learn = np.ones(len(document.ids), bool) if document.learn is None else document.learn
+        return [t if learn[start + n] else IGNORE for n, t in enumerate(plain)]
+
+
+@plant("documents_are_told_apart", "two documents share a row and a number")
+class OneNumber(Rows):
+    """Packed, but not told apart."""
+
+    def rows(self, documents: list[Tokens], time: int, end_of_text: int) -> list[list[Any]]:
+        rows = super().rows(documents, time, end_of_text)
+        for first, second in zip(rows[::2], rows[1::2], strict=False):
+            if len(first[0]) + len(second[0]) <= time:
+                first[0] += second[0]
+                first[1] += second[1]
+                second[0] = []
+        return [row for row in rows if row[0]]
+
+
+@plant("resumes_anywhere", "the position is one ahead (datasets#7538)")
+class OneAhead(Rows):
+    """Loses a batch."""
+
+    def state(self, position: int) -> int:
+        return position + 1
+
+
+@plant("order_is_drawn", "all epochs in the same order")
+class SameOrder(Rows):
+    """Epoch is ignored."""
+
+    def shuffle(self, units: list[list[Tokens]], seed: int, epoch: int) -> None:
+        super().shuffle(units, seed, 0)
+
+
+@plant("ranks_partition", "the remainder is dropped")
+class DropsTheRemainder(Rows):
+    """Equal shares."""
+
+    def share(self, bundles: list[Any], rank: int, world: int) -> list[Any]:
+        return bundles[: len(bundles) // world * world][rank::world]
+
+
+@plant("shapes_are_bounded", "rows of one token too many")
+class OneTooWide(Rows):
+    """time + 1."""
+
+    def rows(self, documents: list[Tokens], time: int, end_of_text: int) -> list[list[Any]]:
+        return super().rows(documents, time + 1, end_of_text)
+
+
+@plant("groups_stay_together", "pairs are torn by the shuffle")
+class TearsPairs(Rows):
+    """Documents one by one."""
+
+    def ordered(self, documents: list[Tokens], seed: int, epoch: int) -> list[Tokens]:
+        units = [[document] for document in documents]
+        self.shuffle(units, seed, epoch)
+        return [document for unit in units for document in unit]
