@@ -14,7 +14,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -271,21 +271,22 @@ def discover(disable: frozenset[str] | None = None) -> Registry:
     if disable is None:
         disable = frozenset(filter(None, map(str.strip, os.environ.get("CORELM_DISABLE", "").split(","))))
     registry = Registry()
-    points = sorted(
-        importlib.metadata.entry_points(group=GROUP), key=lambda p: (_distribution(p)[0], p.name, p.value)
-    )
-    for point in points:
+    for point in sorted(_entry_points(), key=lambda p: (_distribution(p)[0], p.name, p.value)):
         distribution, version = _distribution(point)
         if point.name in disable:
             registry.disabled.append(point.name)
             continue
         try:
-            _register(registry, point, distribution, version)
+            add_plugin(registry, point.load(), point.name, distribution, version)
         except (Exception, SystemExit) as error:
             registry.failures.append(Failure(point.name, distribution, version, _reason(error)))
     _check(registry)
     registry.frozen = True
     return registry
+
+
+def _entry_points() -> Iterable[importlib.metadata.EntryPoint]:
+    return importlib.metadata.entry_points(group=GROUP)
 
 
 def _distribution(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
@@ -301,11 +302,6 @@ def _reason(error: BaseException) -> str:
         return f"{error.message}. {error.remedy}".removesuffix(". ")
     name = "" if isinstance(error, pluggy.PluginValidationError) else f"{type(error).__name__}: "
     return name + " ".join(str(error).split())
-
-
-def _register(registry: Registry, point: importlib.metadata.EntryPoint, distribution: str, version: str) -> None:
-    module = point.load()
-    add_plugin(registry, module, point.name, distribution, version)
 
 
 def add_plugin(registry: Registry, module: object, plugin: str, distribution: str, version: str) -> None:

@@ -19,6 +19,16 @@ from corelm.kinds.parameters import declared
 from corelm.registration import active
 
 
+@cache
+def recipe() -> dict[str, Any]:
+    """What parts outside of a model are checked against: a resolved recipe."""
+    from corelm.model.config import ModelConfig
+
+    section = {"dim": 16, "layers": 1, "context": 64, "attention": {"use": "gqa", "heads": 2}}
+    model = ModelConfig.model_validate({**section, "position": "rope", "feedforward": {"use": "swiglu", "width": 16}})
+    return {"corelm": 1, "name": "kit", "seed": 0, "model": model.model_dump(mode="json"), "stages": {}}
+
+
 @dataclass
 class Subject:
     """A built part with what it was built from.
@@ -84,7 +94,8 @@ class Bench:
             pins: config fields with a given value.
         """
         context = self.context(draw)
-        config = draw_config(part.cls, draw, context, pins={**self.pins, **pins}, hints=self.hints)
+        place = context if self.module or self.kind in ("mask", "init") else recipe()
+        config = draw_config(part.cls, draw, place, pins={**self.pins, **pins}, hints=self.hints)
         arguments = self.arguments(part, config, context, draw)
         seed = draw.seed()
 

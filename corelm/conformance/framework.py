@@ -280,6 +280,8 @@ def _hold(part: PartUnderTest, prop: Property, examples: int | None, seed: int, 
         outcome.status, outcome.reason = "not-applicable", excuse
         return outcome
     trail = _Trail()
+    with contextlib.suppress(UserError):
+        _ = part.cls  # importing other people's libraries may touch random states; that is nobody's fault here
     problem = _examples(part, prop, wanted, seed, trail, shrink)
     outcome.ran, outcome.first_failure = trail.ran, trail.failed_example
     if trail.failure is not None:

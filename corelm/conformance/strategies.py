@@ -97,6 +97,8 @@ def draw_options(
         try:
             value = _value(_annotation(info), draw, info, depth)
         except Undrawable:
+            if required and depth:
+                raise
             if required:
                 draw.note("rejected", f"{config.__qualname__}.{name} is required and can't be made up")
                 draw.reject()
@@ -215,10 +217,12 @@ def draw_spec(kind: str, draw: Draw, depth: int) -> dict[str, Any]:
     records = active().parts(kind)
     if not records:
         raise Undrawable
-    record = _pick(draw, records)
-    try:
-        part = record.load()
-    except UserError:
-        raise Undrawable from None
-    options = {} if depth > DEEPEST else draw_options(part.Config, draw, {}, depth, sparse=depth == DEEPEST)
-    return {"use": record.qualified, **options}
+    for _ in range(4):
+        record = _pick(draw, records)
+        try:
+            part = record.load()
+            options = {} if depth > DEEPEST else draw_options(part.Config, draw, {}, depth, sparse=depth == DEEPEST)
+        except (UserError, Undrawable):
+            continue
+        return {"use": record.qualified, **options}
+    raise Undrawable

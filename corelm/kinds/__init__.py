@@ -78,7 +78,7 @@ _EXPORTS: Final = {
     "records": "Choice Conversation Labelled Message Preference Record RecordName Report Text",
     "sampler": "Sampler",
     "source": "Source",
-    "stage": "Artifact ArtifactType CorpusUse RunContext Stage",
+    "stage": "Artifact ArtifactType RunContext SectionUse Stage",
     "template": "Rendered Template",
     "tokenizer": "END_OF_TEXT PADDING Tokenizer",
     "tracker": "StageSummary Tracker",

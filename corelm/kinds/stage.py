@@ -18,7 +18,8 @@ from corelm.kinds.tokenizer import Tokenizer
 from corelm.kinds.trainer import Checkpoints, Watch
 
 ArtifactType = Literal["corpus", "tokenizer", "model", "reward-model", "metrics", "preferences", "folder"]
-CorpusUse = Literal["never", "optional", "always"]
+SectionUse = Literal["never", "optional", "always"]
+"""Whether a stage reads a section of the recipe; ``optional``: where the recipe has it."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,6 @@ class Stage(Component):
     output: ClassVar[ArtifactType] = "model"
     uses_model: ClassVar[bool] = False
     """Whether it assembles the recipe's ``model`` section."""
-    uses_template: ClassVar[bool] = False
-    """Whether it needs the recipe's ``template``."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -130,8 +129,13 @@ class Stage(Component):
         """Roles and types of the earlier stages that ``from`` names."""
 
     @classmethod
-    def reads_corpus(cls, config: Any) -> CorpusUse:
-        """Whether it reads the recipe's corpus under ``config``; ``optional``: where the recipe has one."""
+    def reads_corpus(cls, config: Any) -> SectionUse:
+        """Whether it reads the recipe's corpus under ``config``."""
+        return "never"
+
+    @classmethod
+    def reads_template(cls, config: Any) -> SectionUse:
+        """Whether it reads the recipe's template under ``config``; models that have none of their own then get it."""
         return "never"
 
     @abstractmethod

@@ -68,7 +68,8 @@ def draw(logits: Float[Tensor, "batch vocab"], generators: Sequence[torch.Genera
     sums = torch.softmax(logits.double(), dim=-1).cumsum(-1)
     uniform = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in generators]).to(sums.device)
     chosen = (sums <= uniform[:, None] * sums[:, -1:]).sum(-1)
-    return chosen.clamp(max=logits.shape[-1] - 1)
+    # A product that rounds up to the whole sum is the last token that has any probability.
+    return torch.minimum(chosen, (sums < sums[:, -1:]).sum(-1))
 
 
 def as_samplers(given: Any) -> list[Sampler]:

@@ -64,9 +64,12 @@ def _write(model: LanguageModel, folder: Path, template: Template | None, dtype:
     path, made = folder / "model.safetensors", folder / ".model.safetensors.new"
     with writing(path):
         # Under another name first, so that a kill or a full disk leaves the old tensors as they were.
-        save_file(tensors_of(model, dtype), made, metadata={"format": "pt"})
-        sync(made)
-        made.replace(path)
+        try:
+            save_file(tensors_of(model, dtype), made, metadata={"format": "pt"})
+            sync(made)
+            made.replace(path)
+        finally:
+            made.unlink(missing_ok=True)
     if model.has_tokenizer:
         (folder / "tokenizer").mkdir(exist_ok=True)
         save_tokenizer(model.tokenizer, folder / "tokenizer")

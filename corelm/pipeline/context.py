@@ -57,6 +57,8 @@ class StageContext:
     def open_model(self, artifact: Artifact, *, trainable: bool = False) -> LanguageModel:
         """A model that an earlier stage made."""
         model = loading.load(artifact.folder)
+        if model.template is None and self.template_spec is not None and model.has_tokenizer:
+            model.attach(model.tokenizer, self.template_spec.build())
         model.requires_grad_(trainable)
         model.train(trainable)
         return model

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from corelm.files import read_json
 from corelm.kinds.component import Spec, nested_specs
 from corelm.kinds.data import DataConfig
 from corelm.kinds.stage import Artifact, ArtifactType
+from corelm.kinds.template import Template
 from corelm.model import loading
 from corelm.model.config import ModelConfig
 from corelm.pipeline import corpus, identity, starting
@@ -34,6 +36,7 @@ class Unit:
         config: plain data that it depends on.
         inputs: role → name(s) of earlier units.
         run: does it.
+        template: the recipe's, where it is read.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Unit:
     config: dict[str, Any]
     inputs: dict[str, str | list[str]]
     run: Work
+    template: Spec[Template] | None = None
 
     def identity(self, made: Mapping[str, Artifact]) -> dict[str, Any]:
         """Everything that the result depends on, as plain data."""
@@ -78,7 +82,7 @@ def units_of(recipe: Recipe) -> list[Unit]:
     units += _tokenizer_units(config)
     tokenized = any(unit.name == "tokenizer" for unit in units)
     if config.corpus is not None and tokenized:
-        units.append(_tokens_unit())
+        units.append(_tokens_unit(config))
     units += _model_units(config, tokenized)
     return units + [_stage_unit(recipe, node, {unit.name for unit in units}) for node in config.stages.values()]
 
@@ -110,9 +114,21 @@ def _tokenizer_units(config: RecipeConfig) -> list[Unit]:
     return [Unit("tokenizer", "load", "tokenizer", [], {"load": starting.tokenizer_digest(source)}, {}, _alone(copy))]
 
 
-def _tokens_unit() -> Unit:
+def _tokens_unit(config: RecipeConfig) -> Unit:
     inputs: dict[str, str | list[str]] = {"corpus": "corpus", "tokenizer": "tokenizer"}
-    return Unit("tokens", "tokenize", "corpus", [], {}, inputs, _alone(corpus.tokenize_corpus))
+    specs = _tokenizer_specs(config)
+    return Unit("tokens", "tokenize", "corpus", specs, {}, inputs, _alone(corpus.tokenize_corpus))
+
+
+def _tokenizer_specs(config: RecipeConfig) -> list[Spec[Any]]:
+    """The tokenizer's part: its revision may change what is encoded without a change of its files."""
+    if isinstance(config.tokenizer, Spec):
+        return [config.tokenizer]
+    source = Path(config.tokenizer.load) if config.tokenizer is not None else model_source(config)
+    found = loading.find_tokenizer(source) if source is not None else None
+    if found is None or not found.is_dir():
+        return []
+    return [Spec.read("tokenizer", read_json(found / "part.json"))]
 
 
 def _model_units(config: RecipeConfig, tokenized: bool) -> list[Unit]:
@@ -151,10 +167,12 @@ def _stage_unit(recipe: Recipe, node: StageNode, implicit: set[str]) -> Unit:
         inputs.update({f"({name})": name for name in ("corpus", "tokens") if name in implicit})
     if "tokenizer" in implicit:
         inputs["(tokenizer)"] = "tokenizer"
-    if part.uses_template and config.template is not None:
-        specs.append(config.template)
-        plain["template"] = config.template.dump()
-    return Unit(node.name, node.spec.name, part.output, specs, plain, inputs, _runner(node))
+        specs += _tokenizer_specs(config)
+    template = config.template if part.reads_template(node.spec.config) != "never" else None
+    if template is not None:
+        specs.append(template)
+        plain["template"] = template.dump()
+    return Unit(node.name, node.spec.name, part.output, specs, plain, inputs, _runner(node), template)
 
 
 def _runner(node: StageNode) -> Work:

@@ -214,7 +214,7 @@ class _Run:
             recipe=self.resolved,
             model_config=model_config(config),
             loaded=model_source(config) is not None,
-            template_spec=config.template,
+            template_spec=unit.template,
         )
 
     def _finish(

@@ -89,14 +89,9 @@ def _sections(config: RecipeConfig) -> Found:
                 ("stages", name),
                 Problem((), "it reads the corpus, and there is none", "Add `corpus`.", "no-corpus"),
             )
-        if part.uses_template and config.template is None and _reads_conversations(node.spec):
+        if part.reads_template(node.spec.config) == "always" and config.template is None:
             message = "it renders conversations, and there is no template"
             yield ("stages", name), Problem((), message, "Add `template: chatml`.", "no-template")
-
-
-def _reads_conversations(spec: Spec[Any]) -> bool:
-    data = getattr(spec.config, "data", None)
-    return data is None or data.source.part.yields(data.source.config) != "text"
 
 
 def vocab_size(config: RecipeConfig) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from corelm.kinds import (
     DataConfig,
     Problem,
     RunContext,
+    SectionUse,
     Spec,
     Stage,
 )
@@ -32,14 +33,17 @@ class Align(Stage):
     (role ``preferences``). Online ones read conversations, whose prompts they let the policy answer.
     """
 
-    uses_template: ClassVar[bool] = True
-
     class Config(EpochsConfig):
         """Options."""
 
         method: Spec[Aligner] = Field(alias="with", description="How to align.")
         data: DataConfig | None = Field(None, description="Preferences, or conversations for online methods.")
         limit: Count | None = Field(None, gt=0, description="Use at most this many records.")
+
+    @classmethod
+    def reads_template(cls, config: Any) -> SectionUse:
+        """Always."""
+        return "always"
 
     @classmethod
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from corelm.errors import UserError
-from corelm.kinds import ArtifactType, CorpusUse, Evaluator, Problem, Record, RunContext, Spec, Stage
+from corelm.kinds import ArtifactType, Evaluator, Problem, Record, RunContext, SectionUse, Spec, Stage
 
 
 class Evaluate(Stage):
@@ -34,9 +34,14 @@ class Evaluate(Stage):
         return {"models*": measured, **({"judge": "reward-model"} if judged else {})}
 
     @classmethod
-    def reads_corpus(cls, config: Any) -> CorpusUse:
+    def reads_corpus(cls, config: Any) -> SectionUse:
         """Where a task brings no data of its own."""
         return "always" if any(task.config.data is None for task in config.tasks) else "never"
+
+    @classmethod
+    def reads_template(cls, config: Any) -> SectionUse:
+        """For models that have none of their own."""
+        return "optional"
 
     @classmethod
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
-from corelm.kinds import Adapter, ArtifactType, DataConfig, Objective, Packer, Problem, RunContext, Spec, Stage, use
+from corelm.kinds import (
+    Adapter,
+    ArtifactType,
+    DataConfig,
+    Objective,
+    Packer,
+    Problem,
+    RunContext,
+    SectionUse,
+    Spec,
+    Stage,
+    use,
+)
 from corelm.kinds.adapting import adapt_model, additions, merge_model
 from corelm_stages.training import EpochsConfig, needs_template, of_type, packed, require, steps_of, tokenized, train
 
@@ -18,8 +30,6 @@ class Finetune(Stage):
     Of conversations, rendered by the recipe's template, only the assistant's turns are learnt. With an ``adapter``,
     small additions to the model's linear maps are trained and nothing else.
     """
-
-    uses_template: ClassVar[bool] = True
 
     class Config(EpochsConfig):
         """Options."""
@@ -32,6 +42,11 @@ class Finetune(Stage):
             [], description="Patterns of the maps that are adapted (`*.attention.*`); none: all in layers."
         )
         merge: bool = Field(True, description="Merge the additions into the maps; false: save them beside.")
+
+    @classmethod
+    def reads_template(cls, config: Any) -> SectionUse:
+        """Where the data are conversations."""
+        return "never" if config.data.source.part.yields(config.data.source.config) == "text" else "always"
 
     @classmethod
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:

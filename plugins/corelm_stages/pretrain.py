@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from corelm.kinds import Artifact, ArtifactType, CorpusUse, Count, Objective, Packer, RunContext, Spec, Stage, use
+from corelm.kinds import Artifact, ArtifactType, Count, Objective, Packer, RunContext, SectionUse, Spec, Stage, use
 from corelm_stages.training import TrainingConfig, packed, require, train
 
 
@@ -34,7 +34,7 @@ class Pretrain(Stage):
         return {"model?": "model"}
 
     @classmethod
-    def reads_corpus(cls, config: Any) -> CorpusUse:
+    def reads_corpus(cls, config: Any) -> SectionUse:
         """Always."""
         return "always"
 

@@ -14,13 +14,13 @@ from corelm.kinds import (
     ArtifactType,
     Batch,
     ComponentConfig,
-    CorpusUse,
     DataConfig,
     LanguageModel,
     Packer,
     Problem,
     Quantizer,
     RunContext,
+    SectionUse,
     Spec,
     Stage,
     use,
@@ -60,7 +60,7 @@ class Quantize(Stage):
         return {"model": "model"}
 
     @classmethod
-    def reads_corpus(cls, config: Any) -> CorpusUse:
+    def reads_corpus(cls, config: Any) -> SectionUse:
         """Where there is no other text; methods that aren't calibrated can do without."""
         if config.calibration.data is not None:
             return "never"

@@ -20,6 +20,7 @@ from corelm.kinds import (
     Problem,
     Record,
     RunContext,
+    SectionUse,
     Spec,
     Stage,
     Template,
@@ -39,7 +40,6 @@ class RewardModel(Stage):
     """
 
     output: ClassVar[ArtifactType] = "reward-model"
-    uses_template: ClassVar[bool] = True
 
     class Config(EpochsConfig):
         """Options."""
@@ -48,6 +48,11 @@ class RewardModel(Stage):
         head: Spec[Head] = Field(use("scalar"), description="What reads the hidden state.")
         packer: Spec[Packer] = Field(use("padded"), description="Pairs to batches.")
         objective: Spec[Objective] = Field(use("pairwise-reward"), description="What is minimised.")
+
+    @classmethod
+    def reads_template(cls, config: Any) -> SectionUse:
+        """Always."""
+        return "always"
 
     @classmethod
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:

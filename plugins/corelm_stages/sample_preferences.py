@@ -22,6 +22,7 @@ from corelm.kinds import (
     Problem,
     RunContext,
     Sampler,
+    SectionUse,
     Spec,
     Stage,
     pad_rows,
@@ -38,7 +39,6 @@ class SamplePreferences(Stage):
     """
 
     output: ClassVar[ArtifactType] = "preferences"
-    uses_template: ClassVar[bool] = True
 
     class Config(Stage.Config):
         """Options."""
@@ -51,6 +51,11 @@ class SamplePreferences(Stage):
             [use("temperature", value=0.8)], description="Filters of the answers' tokens, in order."
         )
         batch: int = Field(8, ge=1, description="Prompts answered at once.")
+
+    @classmethod
+    def reads_template(cls, config: Any) -> SectionUse:
+        """Always."""
+        return "always"
 
     @classmethod
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:

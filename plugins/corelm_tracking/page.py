@@ -12,8 +12,11 @@ from corelm_tracking.figures import duration, line, number
 Points = list[tuple[int, float]]
 Curves = dict[str, Points]
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 330, 190, 52, 26, 22
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 290, 170, 50, 26, 22
 MOST_POINTS = 400
+IN_TABLE = 6
+"""Figures of a stage that the table shows; the rest is folded away in the stage's section."""
+
 DRAWN = ("loss", "accuracy", "reward", "margin", "kl", "learning_rate", "gradient_norm", "relative_error")
 
 STYLE = """
@@ -27,11 +30,13 @@ a { color: var(--line); } h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font
 p.soft, .soft { color: var(--soft); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .45rem .8rem .45rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
-th { color: var(--soft); font-weight: 500; } td.time { white-space: nowrap; text-align: right; }
+th { color: var(--soft); font-weight: 500; } .time { white-space: nowrap; text-align: right; }
+td:last-child { overflow-wrap: anywhere; padding-right: 0; }
 .done { color: var(--good); } .failed, .stopped { color: var(--bad); }
-.curves { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; background: var(--card); border-radius: 8px; padding: .4rem; }
-svg { display: block; } svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
+.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(max(235px, 30%), 1fr));
+  gap: .8rem; margin-bottom: .6rem; }
+figure { margin: 0; max-width: 400px; background: var(--card); border-radius: 8px; padding: .4rem; }
+svg { display: block; width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 svg .title { fill: var(--ink); font-weight: 600; } svg .grid { stroke: var(--rule); }
 svg .curve { fill: none; stroke: var(--line); stroke-width: 1.6; stroke-linejoin: round; }
 svg .end { fill: var(--line); }
@@ -49,23 +54,26 @@ def render(name: str, stages: Sequence[StageSummary], curves: Mapping[str, Curve
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(name)}</title><style>{STYLE}</style></head><body><h1>{escape(name)}</h1>",
         f'<p class="soft">{done} of {len(stages)} stages done, {duration(total)}{", running" if running else ""}</p>',
-        _table(stages),
     ]
-    for stage in stages:
-        parts.append(_section(stage, curves.get(stage.name, {})))
+    sections = {stage.name: _section(stage, curves.get(stage.name, {})) for stage in stages}
+    parts += [_table(stages, sections), *sections.values()]
     return "\n".join([*(part for part in parts if part), "</body></html>\n"])
 
 
-def _table(stages: Sequence[StageSummary]) -> str:
+def _table(stages: Sequence[StageSummary], sections: Mapping[str, str]) -> str:
+    """One row per stage; its name leads to its section where it has one."""
     rows = [
-        "<tr>"
-        f'<td><a href="#{escape(s.name)}">{escape(s.name)}</a></td><td>{escape(s.use)}</td>'
+        f"<tr><td>{_link(s.name) if sections[s.name] else escape(s.name)}</td><td>{escape(s.use)}</td>"
         f'<td class="{escape(_class(s.status))}">{escape(s.status or "not reached")}</td>'
-        f'<td class="time">{duration(s.seconds) if s.seconds else ""}</td><td>{escape(line(s.figures, 6))}</td></tr>'
+        f'<td class="time">{duration(s.seconds) if s.seconds else ""}</td><td>{escape(line(s.figures, IN_TABLE))}</td></tr>'
         for s in stages
     ]
-    head = "<tr><th>stage</th><th>part</th><th>status</th><th>time</th><th>figures</th></tr>"
+    head = '<tr><th>stage</th><th>part</th><th>status</th><th class="time">time</th><th>figures</th></tr>'
     return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _link(name: str) -> str:
+    return f'<a href="#{escape(name)}">{escape(name)}</a>'
 
 
 def _class(status: str) -> str:
@@ -77,7 +85,7 @@ def _section(stage: StageSummary, curves: Curves) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in stage.notes)
     rows = "".join(
         f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{escape(number(name, value))}</td></tr>"
-        for name, value in stage.figures.items()
+        for name, value in (stage.figures.items() if len(stage.figures) > IN_TABLE else ())
     )
     if not (drawn or notes or rows):
         return ""
@@ -114,7 +122,7 @@ def _chart(name: str, points: Points) -> str:
     title = escape(name.replace("_", " "))
     end = escape(number(name, points[-1][1]))
     return (
-        f'<figure><svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{title}: from {escape(number(name, points[0][1]))} to {end}">'
         f'<text class="title" x="{LEFT}" y="14">{title}</text>'
         f'<text x="{WIDTH - 14}" y="14" text-anchor="end">{end}</text>{grid}<path class="curve" d="{path}"/>'

@@ -27,8 +27,9 @@ def orthogonalise(matrix: Float[Tensor, "... rows columns"]) -> Float[Tensor, ".
     a, b, c = COEFFICIENTS
     tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if tall else matrix  # the smaller Gram matrix
-    norm = torch.linalg.matrix_norm(x, keepdim=True)
-    x = x / norm.clamp(min=torch.finfo(x.dtype).tiny)
+    tiny = torch.finfo(x.dtype).tiny
+    x = x / x.abs().amax((-2, -1), keepdim=True).clamp(min=tiny)  # else squares of 1e-25 are zero in float32
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=tiny)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x

@@ -121,13 +121,22 @@ def test_a_loaded_model_can_be_saved_over_its_own_folder(tmp_path):
 
 
 def test_a_save_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
-    def full(*_, **__):
+    def full(_, path, **__):
+        path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
+    old = model_of(seed=1)
+    save(old, tmp_path / "old")
     monkeypatch.setattr(loading, "save_file", full)
-    with pytest.raises(UserError, match="can't be written: No space left"):
-        save(model_of(), tmp_path / "m")
-    assert list(tmp_path.iterdir()) == []
+    for name in ("new", "old"):
+        with pytest.raises(UserError, match="can't be written: No space left"):
+            save(model_of(), tmp_path / name)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "old",
+        "old/model.json",
+        "old/model.safetensors",
+    ]
+    assert torch.equal(load(tmp_path / "old").logits(tokens(1, 3)), old.logits(tokens(1, 3)))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="can't be written"):
         save(model_of(), tmp_path / "file" / "m")

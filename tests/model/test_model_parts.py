@@ -88,6 +88,9 @@ def test_a_tied_head_multiplies_with_the_table_and_goes_back_to_its_width():
     hidden = torch.randn(4, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     raw = model.embedding.project_out(hidden) @ model.embedding.table.T + model.head.bias
     close(model.head(hidden), torch.tanh(raw * 0.5 / 2.0) * 2.0)
+    plain = model_of()
+    plain.head(hidden).sum().backward()
+    close(plain.embedding.table.grad, hidden.sum(0).expand(len(plain.embedding.table), -1))
     untied = model_of(head={"use": "language-model", "tied": False})
     close(untied.head(hidden), hidden @ untied.head.weight.T)
 

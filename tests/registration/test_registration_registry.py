@@ -65,8 +65,7 @@ def installed(monkeypatch):
     """Discover as if exactly these entry points (and the core's) were installed."""
 
     def discovered(*points: Point, disable: frozenset[str] | None = None) -> Registry:
-        everything = [CORE, *points]
-        monkeypatch.setattr(registration.importlib.metadata, "entry_points", lambda group: everything)
+        monkeypatch.setattr(registration, "_entry_points", lambda: [CORE, *points])
         return discover(disable)
 
     return discovered

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from corelm_tracking.figures import duration, line, number
 from corelm_tracking.jsonl import read_events
-from corelm_tracking.page import render
+from corelm_tracking.page import HEIGHT, WIDTH, render
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -259,10 +259,19 @@ def test_any_curve_is_drawn_inside_its_frame_and_any_text_is_escaped(values, nam
     for tag, attributes in tags.found:
         if tag == "path":
             numbers = [float(x) for x in re.findall(r"-?[\d.]+", str(attributes["d"]))]
-            assert all(0 <= x <= 330 for x in numbers[0::2]) and all(0 <= y <= 190 for y in numbers[1::2])
+            assert all(0 <= x <= WIDTH for x in numbers[0::2]) and all(0 <= y <= HEIGHT for y in numbers[1::2])
             assert len(numbers) <= 2 * 400 + 2
     finite = [y for y in values if abs(y) < float("inf")] * repeat
     assert sum(tag == "svg" for tag, _ in tags.found) == (len(finite) > 1)
+
+
+def test_links_lead_to_sections_and_figures_beyond_the_tables_are_folded_away():
+    few, many = {"loss": 1.0}, {f"figure {i}": float(i) for i in range(9)}
+    told = [StageSummary("few", "a", figures=few), StageSummary("many", "b", figures=many)]
+    tags = Tags(render("x", told, {}, running=False))
+    assert [a["href"] for _, a in tags.found if "href" in a] == ["#many"]
+    assert [a["id"] for _, a in tags.found if "id" in a] == ["many"]
+    assert tags.text.count("figure 8") == 1 and tags.text.count("figure 1") == 2
 
 
 def test_the_page_is_a_pure_function():

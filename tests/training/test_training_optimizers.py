@@ -224,6 +224,12 @@ def test_the_direction_turns_transposes_and_mirrors_with_the_gradient(seed, rows
     assert float((direction * gradient).sum()) > 0
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e20, 1e30])
+def test_in_float32_too_the_scale_does_not_matter(size):
+    gradient = draw(0, 5, 3).float()
+    assert float((orthogonalise(gradient * size) - orthogonalise(gradient)).abs().max()) < 1e-4
+
+
 def test_a_zero_gradient_has_no_direction():
     assert torch.equal(orthogonalise(torch.zeros(3, 4)), torch.zeros(3, 4))
 

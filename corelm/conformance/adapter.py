@@ -1,0 +1,141 @@
+"""Properties of adapters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corelm.conformance.bench import Bench, Subject, close, initialise
+from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.kinds.parameters import Linear, declared
+
+
+class AdapterBench(Bench):
+    """One linear map, wrapped."""
+
+    kind = "adapter"
+
+    def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
+        """A map's seed and an input."""
+        return {"seed": draw.seed(), "x": draw.normal(3, 6)}
+
+    def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """Wrap, disturb the addition, apply."""
+        linear = _linear(inputs["seed"])
+        wrapped = _wrap(subject.part, linear, inputs["seed"])
+        _disturb(wrapped, inputs["seed"])
+        return wrapped(inputs["x"])
+
+
+def _linear(seed: int, *, bias: bool = True, dtype: torch.dtype = torch.float64) -> Linear:
+    linear = Linear(6, 5, bias=bias)
+    initialise(linear.to(dtype), seed, generic=True)
+    return linear
+
+
+def _wrap(adapter: Any, linear: Linear, seed: int) -> Any:
+    return adapter.wrap(linear, "layers.0.attention.query", torch.Generator().manual_seed(seed % 2**62)).eval()
+
+
+def _disturb(wrapped: Any, seed: int) -> None:
+    """Give every trainable parameter a value, as training would."""
+    generator = torch.Generator().manual_seed(seed % 2**62 + 1)
+    with torch.no_grad():
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) * 0.3)
+
+
+def _ready(part: PartUnderTest, draw: Draw) -> tuple[Any, Linear, Any, Tensor, int]:
+    subject = part.bench.subject(part, draw)
+    seed, bias = draw.seed(), draw.choice("bias", [True, False])
+    linear = _linear(seed, bias=bias)
+    return subject.part, _linear(seed, bias=bias), _wrap(subject.part, linear, seed), draw.normal(3, 6), seed
+
+
+@property_of(
+    "adapter",
+    statement="At the start the wrapped map computes what it did before, to the bit.",
+    catches="an addition that doesn't begin at zero",
+    tier="bit",
+)
+def identity_at_the_start(part: PartUnderTest, draw: Draw) -> None:
+    """Wrapped against bare."""
+    _, bare, wrapped, x, _ = _ready(part, draw)
+    assert torch.equal(wrapped(x), bare(x)), "the wrapped map computes something else from the start"
+
+
+@property_of(
+    "adapter",
+    statement="merged() is one linear map that computes the same as the wrapped one.",
+    catches="a factor alpha/rank that is forgotten or applied twice, a transposed product",
+)
+def merged_equals_wrapped(part: PartUnderTest, draw: Draw) -> None:
+    """After some training."""
+    _, _, wrapped, x, seed = _ready(part, draw)
+    _disturb(wrapped, seed)
+    merged = wrapped.merged()
+    assert isinstance(merged, Linear), f"merged() gives a {type(merged).__name__}"
+    close(merged(x), wrapped(x), "merged and wrapped")
+    close(wrapped.merged()(x), merged(x), "merged twice and once")
+
+
+@property_of(
+    "adapter",
+    statement="Only the addition is trainable: the base has no gradient and never changes.",
+    catches="base weights in the optimizer",
+    tier="bit",
+)
+def base_is_frozen(part: PartUnderTest, draw: Draw) -> None:
+    """A backward pass and a step."""
+    _, bare, wrapped, x, seed = _ready(part, draw)
+    base = {id(p) for p in wrapped.base.parameters()}
+    added = [p for p in wrapped.parameters() if id(p) not in base]
+    assert added and all(p.requires_grad for p in added), "nothing is trainable"
+    assert not any(p.requires_grad for p in wrapped.base.parameters()), "the base is trainable"
+    _disturb(wrapped, seed)
+    wrapped(x).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in added), "part of the addition has no gradient"
+    for (name, mine), (_, old) in zip(wrapped.base.named_parameters(), bare.named_parameters(), strict=True):
+        assert mine.grad is None and torch.equal(mine, old), f"{name} of the base has a gradient or changed"
+
+
+@property_of(
+    "adapter",
+    statement="The addition's parameters have declared roles, the dtype of the map, and come from the generator alone.",
+    catches="bare parameters, the global generator, float32 beside bfloat16",
+    tier="bit",
+    examples=10,
+)
+def additions_are_declared(part: PartUnderTest, draw: Draw) -> None:
+    """Two wraps of one seed, one of another; bfloat16."""
+    adapter, _, wrapped, _, seed = _ready(part, draw)
+    names = [name for name, _, _ in declared(wrapped)]
+    assert any(not name.startswith("base.") for name in names), f"parameters {names}"
+    again, other = (_wrap(adapter, _linear(seed), s) for s in (seed, seed + 1))
+    mine = {n: p for n, p in wrapped.named_parameters() if not n.startswith("base.")}
+    for name, parameter in again.named_parameters():
+        if name in mine:
+            assert torch.equal(parameter, mine[name]), f"{name} differs for the same generator"
+    changed = any(n in mine and not torch.equal(p, mine[n]) for n, p in other.named_parameters())
+    assert changed, "another generator gives the same addition"
+    half = _wrap(adapter, _linear(seed, dtype=torch.bfloat16), seed)
+    kinds = {p.dtype for p in half.parameters()}
+    assert kinds == {torch.bfloat16}, f"a bfloat16 map was given parameters of {kinds}"
+
+
+@property_of(
+    "adapter",
+    statement="Any leading axes will do, tokens don't mix.",
+    catches="a reshape that needs (batch, time)",
+)
+def tokenwise(part: PartUnderTest, draw: Draw) -> None:
+    """Boxed, flat, permuted."""
+    _, _, wrapped, _, seed = _ready(part, draw)
+    _disturb(wrapped, seed)
+    x, order = draw.normal(2, 4, 6), draw.permutation(4)
+    y = wrapped(x)
+    close(wrapped(x.flatten(0, 1)), y.flatten(0, 1), "flattened")
+    close(wrapped(x[:, order]), y[:, order], "permuted tokens")

@@ -1,0 +1,104 @@
+"""Properties of interchange formats."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from corelm.conformance.bench import Bench, close
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+from corelm.conformance.tiny import MODEL, Silent, refused, tiny
+from corelm.model.loading import from_imported
+
+SHAPES: tuple[dict[str, Any], ...] = (
+    {"feedforward": {"use": "swiglu", "width": 12}, "head": {"use": "language-model", "tied": True}},
+    {"feedforward": {"use": "swiglu", "width": 12}, "head": {"use": "language-model", "tied": False}, "layers": 2},
+    {"feedforward": {"use": "mlp", "width": 12}, "position": "learned"},
+)
+"""Models that formats may or may not be able to say."""
+
+
+class InterchangeBench(Bench):
+    """Tiny models in float32."""
+
+    kind = "interchange"
+
+
+def _writable(part: PartUnderTest, draw: Draw) -> tuple[Any, Any]:
+    """A part and a model that it doesn't refuse."""
+    exchange = part.bench.subject(part, draw).part
+    for shape in SHAPES:
+        section = {**MODEL, **shape}
+        model = tiny(draw.seed(), dtype=torch.float32, vocab=64, **shape)
+        if exchange.refuses(model.section if hasattr(model, "section") else section) is None:
+            return exchange, model
+    raise NotApplicable("it can say none of the kit's models")
+
+
+@property_of(
+    "interchange",
+    statement="Exported and imported again, every tensor has the same bits and the logits are equal.",
+    catches="a transposed or permuted matrix, a tensor that is lost, a wrong eps",
+    tier="bit",
+    examples=1,
+)
+def round_trip(part: PartUnderTest, draw: Draw) -> None:
+    """Through a folder."""
+    exchange, model = _writable(part, draw)
+    with tempfile.TemporaryDirectory() as name:
+        folder, watch = Path(name), Silent()
+        exchange.write(model, folder, watch)
+        assert any(folder.iterdir()), "nothing was written"
+        assert exchange.recognises(folder), "it doesn't recognise what it wrote"
+        imported = exchange.read(folder)
+        again = from_imported(imported)
+    assert watch.notes, "it doesn't say which reader proved the export"
+    for (name, mine), (other, theirs) in zip(model.named_parameters(), again.named_parameters(), strict=True):
+        assert name == other and torch.equal(mine, theirs), f"{name} came back as {other}, or with other bits"
+    ids = draw.ids(2, 6, 64)
+    close(again.eval().logits(ids), model.logits(ids), "logits before and after", 1e-6)
+
+
+@property_of(
+    "interchange",
+    statement="A folder of something else is not recognised.",
+    catches="a format that claims every folder",
+    tier="io",
+    examples=1,
+)
+def knows_its_own(part: PartUnderTest, draw: Draw) -> None:
+    """Empty, and full of notes."""
+    exchange = part.bench.subject(part, draw).part
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        assert not exchange.recognises(folder), "it recognises an empty folder"
+        (folder / "notes.txt").write_text("nothing")
+        assert not exchange.recognises(folder), "it recognises a folder of notes"
+        assert not exchange.recognises(folder / "missing"), "it recognises a folder that isn't there"
+
+
+@property_of(
+    "interchange",
+    statement="What can't be said is refused by name, in refuses and in write, and nothing is left behind.",
+    catches="a model that comes out as another one",
+    tier="io",
+    examples=1,
+)
+def refuses_by_name(part: PartUnderTest, draw: Draw) -> None:
+    """The shapes that it refuses."""
+    exchange = part.bench.subject(part, draw).part
+    for shape in SHAPES:
+        model = tiny(draw.seed(), dtype=torch.float32, vocab=64, **shape)
+        reason = exchange.refuses(model.section)
+        if reason is None:
+            continue
+        assert len(reason) > 10, f"refused with {reason!r}"
+        with tempfile.TemporaryDirectory() as name:
+            error = refused(lambda model=model, name=name: exchange.write(model, Path(name), Silent()))
+            assert error is not None, f"refuses says {reason!r}, but write wrote it"
+            assert not any(Path(name).iterdir()), "refused, but files are left behind"
+        return
+    raise NotApplicable("it can say all of the kit's models")
