@@ -24,5 +24,5 @@ class UserError(Exception):
         self.details = details
 
 
-class Interrupted(UserError):
+class Interrupted(UserError):  # noqa: N818
     """The run was asked to stop and stopped cleanly; running it again goes on from the last checkpoint."""

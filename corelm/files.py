@@ -160,5 +160,5 @@ def new_folder(path: str | Path) -> Path:
     """
     folder = Path(path)
     if folder.exists():
-        raise UserError(f"{folder} is there already", remedy="Choose another --out, or remove it.", code="out-exists")
+        raise UserError(f"{folder} is there already", remedy="Choose another name, or remove it.", code="out-exists")
     return folder

@@ -133,12 +133,13 @@ def _load(target: str, what: str) -> type[Any]:
 
 @dataclass
 class Registry:
-    """Kinds, parts and failed plugins; frozen once discovery is over."""
+    """Kinds, parts, plugins (name, distribution, version) and those that failed; frozen once discovery is over."""
 
     kinds: dict[str, Kind] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     disabled: list[str] = field(default_factory=list)
+    plugins: list[tuple[str, str, str]] = field(default_factory=list)
     manager: pluggy.PluginManager = field(default_factory=lambda: _manager())
     recipe_packages: dict[str, str] = field(default_factory=dict)
     frozen: bool = False
@@ -152,6 +153,19 @@ class Registry:
         chosen = [record for record in self.records if kind is None or record.kind == kind]
         return sorted(chosen, key=lambda record: (record.kind, record.name, record.distribution))
 
+    def kind(self, name: str) -> Kind:
+        """Return the kind ``name``.
+
+        Raises:
+            RegistrationError: unknown; the message names the nearest, and the kind of a part of this name.
+        """
+        if name in self.kinds:
+            return self.kinds[name]
+        owners = sorted({record.kind for record in self.records if record.name == name})
+        hint = f"; did you mean {owners[0]}/{name}?" if owners else _nearest(name, self.kinds)
+        remedy = f"kinds: {', '.join(sorted(self.kinds))}"
+        raise RegistrationError(f"unknown kind {name!r}{hint}", remedy=remedy, code="unknown-kind")
+
     def find(self, kind: str, name: str) -> Record:
         """Return the part ``name`` (plain or ``distribution:name``) of a kind.
 
@@ -159,12 +173,7 @@ class Registry:
             RegistrationError: unknown kind or part, or a plain name that two distributions claim. The
                 message names the nearest part, the same name under another kind, and plugins that failed.
         """
-        if kind not in self.kinds:
-            raise RegistrationError(
-                f"unknown kind {kind!r}{_nearest(kind, self.kinds)}",
-                remedy=f"kinds: {', '.join(sorted(self.kinds))}",
-                code="unknown-kind",
-            )
+        self.kind(kind)
         found = [r for r in self.records if r.kind == kind and name in (r.name, r.qualified)]
         if len(found) == 1:
             return found[0]
@@ -271,7 +280,8 @@ def discover(disable: frozenset[str] | None = None) -> Registry:
     if disable is None:
         disable = frozenset(filter(None, map(str.strip, os.environ.get("CORELM_DISABLE", "").split(","))))
     registry = Registry()
-    for point in sorted(_entry_points(), key=lambda p: (_distribution(p)[0], p.name, p.value)):
+    # The core's own kinds come first, so that nobody else can take their names.
+    for point in sorted(_entry_points(), key=lambda p: (p.value != "corelm.kinds", _distribution(p)[0], p.name, p.value)):
         distribution, version = _distribution(point)
         if point.name in disable:
             registry.disabled.append(point.name)
@@ -332,6 +342,7 @@ def add_plugin(registry: Registry, module: object, plugin: str, distribution: st
             registry.manager.unregister(name=name)
         registry.kinds, registry.recipe_packages, registry.records = kinds, recipes, registry.records[:count]
         raise
+    registry.plugins.append((plugin, distribution, version))
 
 
 def _hooked(registry: Registry, module: object, name: str) -> None:

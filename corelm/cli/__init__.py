@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
+import io
 import os
+import re
 import sys
 import traceback
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
@@ -45,7 +47,21 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.print_usage(sys.stderr)
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if wrong:
+            message = f"{wrong[1]!r} is no choice{_nearest(wrong[1], re.findall(r"'([^']*)'", wrong[2]))}"
         self.exit(2, f"{self.prog}: {message}\nsee: {self.prog} --help\n")
+
+    def refuse(self, unknown: Sequence[str]) -> None:
+        """Say that arguments were not understood, with the nearest option."""
+        flag = next((text.partition("=")[0] for text in unknown if text.startswith("-")), "")
+        hint = "; write path=value without --set" if flag == "--set" else _nearest(flag, self._option_string_actions)
+        self.error(f"not understood: {' '.join(unknown)}{hint}")
+
+
+def _nearest(text: str, among: Iterable[str]) -> str:
+    close = difflib.get_close_matches(text, list(among), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,8 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks is no reason to fail
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -71,19 +92,20 @@ def _run(arguments: list[str]) -> int:
         description="Build language models out of interchangeable parts.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=_version())
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=_Parser)
     wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
     for verb, (module, line) in VERBS.items():
-        if not Path(__file__).with_name(f"{module}.py").exists():
-            continue
         if verb == wanted:
             importlib.import_module(f"corelm.cli.{module}").register(subparsers)
         else:
             subparsers.add_parser(verb, help=line)
-    args = parser.parse_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        subparsers.choices.get(args.verb, parser).refuse(unknown)
     if args.verb is None:
         parser.print_help()
         return 0

@@ -29,16 +29,10 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
-    from corelm.registration import RegistrationError, active
+    from corelm.registration import active
 
-    registry = active()
     kind, _, name = args.what.partition("/")
-    if kind not in registry.kinds:
-        close = [record.kind for record in registry.records if record.name == kind]
-        hint = f"; did you mean {close[0]}/{kind}?" if close else ""
-        raise RegistrationError(
-            f"unknown kind {kind!r}{hint}", remedy=f"kinds: {', '.join(sorted(registry.kinds))}", code="unknown-kind"
-        )
+    active().kind(kind)
     facts = part_facts(kind, name) if name else kind_facts(kind)
     print(json.dumps(facts, indent=1, ensure_ascii=False) if args.json else render(facts))
     return 0

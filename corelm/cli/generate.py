@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
+
+from corelm.cli.parts import at_least
 
 EPILOG = """examples:
   corelm generate runs/quickstart/base --prompt "def parse(" --tokens 64
@@ -19,9 +22,9 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("model", help="a model's folder")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--prompt", help="a text to continue, as it is")
-    what.add_argument("--ask", help="a question, put through the model's template")
-    parser.add_argument("--tokens", type=int, default=64, help="most new tokens (default 64)")
+    what.add_argument("--prompt", metavar="TEXT", help="a text to continue, as it is; empty: begin a document")
+    what.add_argument("--ask", metavar="TEXT", help="a question, put through the model's template")
+    parser.add_argument("--tokens", type=at_least(1), default=64, metavar="N", help="most new tokens (default 64)")
     parser.add_argument(
         "--sampler",
         action="append",
@@ -29,23 +32,35 @@ def register(subparsers: Any) -> None:
         metavar="PART",
         help="filters of the next token, in order; none: greedy",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the sampling (default 0)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write, piece by piece."""
+    from corelm.cli.models import open_model
     from corelm.cli.parts import read_part
+    from corelm.errors import UserError
     from corelm.kinds.records import Message
-    from corelm.model.loading import load
 
-    model = load(args.model)
-    samplers = [read_part("sampler", text).build() for text in args.sampler]
+    samplers = [read_part("sampler", text, "--sampler").build() for text in args.sampler]
+    model = open_model(args.model, writes=True)
     if args.ask is not None:
+        if model.template is None:
+            raise UserError(
+                f"{args.model} was not tuned on conversations, so it can't be asked",
+                remedy="Give it a text to continue with --prompt.",
+                code="no-template",
+            )
         print(model.answer([Message("user", args.ask)], args.tokens, samplers, seed=args.seed))
         return 0
-    print(args.prompt, end="", flush=True)
-    for piece in model.generate(args.prompt, args.tokens, samplers, seed=args.seed, stream=True):
+    length = len(model.tokenize(args.prompt)) + args.tokens
+    if length > model.context:
+        print(f"note: {length} tokens in all; the model was made for {model.context}", file=sys.stderr)
+    pieces = model.generate(args.prompt, args.tokens, samplers, seed=args.seed, stream=True)
+    first = next(pieces, "")  # what can't be continued is refused before anything is printed
+    print(args.prompt, end=first, flush=True)
+    for piece in pieces:
         print(piece, end="", flush=True)
     print()
     return 0

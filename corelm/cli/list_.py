@@ -27,15 +27,13 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the records; imports no part."""
     from corelm.cli.plugins import warn_of_failures
-    from corelm.registration import RegistrationError, active
+    from corelm.registration import active
 
     registry = active()
-    if args.kind is not None and args.kind not in registry.kinds:
-        raise RegistrationError(
-            f"unknown kind {args.kind!r}", remedy=f"kinds: {', '.join(sorted(registry.kinds))}", code="unknown-kind"
-        )
-    records = registry.parts(args.kind)
     warn_of_failures(registry, sys.stderr)
+    if args.kind is not None:
+        registry.kind(args.kind)
+    records = registry.parts(args.kind)
     if args.json:
         fields = ("kind", "name", "qualified", "distribution", "version", "summary", "target", "plugin", "interface")
         print(json.dumps([{name: getattr(record, name) for name in fields} for record in records], indent=1))

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
+from typing import TYPE_CHECKING, Any
 
 from corelm.errors import UserError
-from corelm.kinds.component import Spec
+
+if TYPE_CHECKING:
+    from corelm.kinds.component import Spec
 
 
-def read_part(kind: str, text: str) -> Spec[Any]:
-    """Read ``NAME`` or ``{use: NAME, option: value}``.
+def read_part(kind: str, text: str, what: str) -> Spec[Any]:
+    """Read ``NAME`` or ``{use: NAME, option: value}``; errors name the argument ``what`` that it was given for.
 
     Raises:
         UserError: no such part, or options that it doesn't take.
     """
+    from pydantic import ValidationError
+    from pydantic_core import PydanticCustomError
+
+    from corelm.kinds.component import Spec
     from corelm.recipe.yaml import parse
 
-    value = parse(text, f"--{kind}", Path.cwd()).data
+    value = parse(text, what, Path.cwd()).data
     try:
         return Spec.read(kind, value)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, detail['loc'])) or kind}: {detail['msg']}" for detail in error.errors()]
-        raise UserError(f"--{kind} {text}: {'; '.join(problems)}", remedy=f"See: corelm list {kind}") from error
+        problems = [f"{'.'.join(map(str, detail['loc'])) or kind}: {_plain(detail['msg'])}" for detail in error.errors()]
+        name = value["use"] if isinstance(value, dict) else value
+        raise UserError(f"{what} {text}: {'; '.join(problems)}", remedy=f"See: corelm describe {kind}/{name}") from error
     except PydanticCustomError as error:
         remedy = (error.context or {}).get("remedy") or f"See: corelm list {kind}"
-        raise UserError(f"--{kind} {text}: {error.message()}", remedy=str(remedy)) from error
+        raise UserError(f"{what} {text}: {error.message()}", remedy=str(remedy)) from error
+
+
+def _plain(message: str) -> str:
+    return message[0].lower() + message[1:]
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number from ``least`` on."""
+
+    def number(text: str) -> int:
+        if not text.removeprefix("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+        return int(text)
+
+    return number

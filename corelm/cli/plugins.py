@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from corelm.registration import active
 
     registry = active()
-    counts: dict[tuple[str, str, str], int] = {}
+    counts = dict.fromkeys(registry.plugins, 0)
     for record in registry.parts():
         key = (record.plugin, record.distribution, record.version)
         counts[key] = counts.get(key, 0) + 1
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"loaded": loaded, "failed": failed, "disabled": registry.disabled}, indent=1))
         return 0
     for (plugin, distribution, version), count in sorted(counts.items()):
-        print(f"{plugin:<24}{distribution} {version:<12}{count} parts")
+        print(f"{plugin:<24}{distribution} {version:<12}{count} part{'s' * (count != 1)}")
     for name in registry.disabled:
         print(f"{name:<24}disabled by CORELM_DISABLE")
     for failure in registry.failures:

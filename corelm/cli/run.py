@@ -21,7 +21,7 @@ def register(subparsers: Any) -> None:
         "run", help="run a recipe", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipe", help="a YAML file, or PACKAGE:NAME for a recipe that came with a package")
-    parser.add_argument("overrides", nargs="*", metavar="path=value", help="values laid over the recipe")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="path=value", help="values laid over the recipe")
     parser.add_argument("--out", help="folder of the runs (default: the recipe's `out`, or runs)")
     parser.add_argument("--redo", action="append", default=[], metavar="STAGE", help="a stage's name, or `changed`")
     parser.add_argument("--json", action="store_true", help="print the summaries as JSON at the end")

@@ -22,7 +22,7 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe")
-    parser.add_argument("overrides", nargs="*", metavar="path=value")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="path=value")
     parser.add_argument("--json", action="store_true", help="print the problems as JSON")
     parser.set_defaults(run=run)
 

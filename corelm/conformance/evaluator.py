@@ -43,7 +43,7 @@ def _measure(part: PartUnderTest, subject: Subject, model: Any, given: list[Reco
 def _ready(part: PartUnderTest, draw: Draw) -> tuple[Subject, Any, list[Record], Any]:
     subject = part.bench.subject(part, draw)
     seed = draw.seed()
-    head = "scalar" if part.cls.model_kind == "reward-model" else ""
+    head = {"reward-model": "scalar", "classifier": "classifier"}.get(part.cls.model_kind, "")
     judge = tiny(seed + 1, head="scalar") if part.cls.judged else None
     return subject, tiny(seed, head=head), records(part.cls.reads(subject.config)), judge
 

@@ -205,7 +205,8 @@ class Spec(Generic[PartT]):
 
     def dump(self) -> dict[str, Any]:
         """Plain data that ``read`` takes back, defaults written out."""
-        return {"use": self.name, **self.config.model_dump(mode="json")}
+        name = self.name if self.record.distribution == "corelm" else self.record.qualified
+        return {"use": name, **self.config.model_dump(mode="json")}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and (self.record, self.config) == (other.record, other.config)

@@ -30,7 +30,7 @@ class Evaluator(Component):
 
     kind: ClassVar[str] = "evaluator"
     model_kind: ClassVar[str] = "model"
-    """Type of artifact that it measures: ``model`` or ``reward-model``."""
+    """Type of artifact that it measures: ``model``, ``reward-model`` or ``classifier``."""
     judged: ClassVar[bool] = False
     """Whether a second model, a reward model, judges what the first one writes; it is given as ``judge``."""
     headline: ClassVar[str] = ""

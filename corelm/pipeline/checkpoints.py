@@ -77,7 +77,8 @@ def read_state(folder: Path) -> tuple[int, dict[str, Any]]:
         if not (folder / name).is_file() or sha256(folder / name) != expected:
             raise _damaged(folder / name)
     try:
-        tensors = load_file(folder / "tensors.safetensors")
+        # Copies of their own: mapped tensors lie unaligned in the file, and matrix products round differently there.
+        tensors = {name: tensor.clone() for name, tensor in load_file(folder / "tensors.safetensors").items()}
         plain = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (SafetensorError, ValueError) as error:
         raise _damaged(folder) from error

@@ -36,6 +36,12 @@ _PARTS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "evaluator",
+        "class-accuracy",
+        "class_accuracy:ClassAccuracy",
+        "How often a classifier gives a text's own class the largest logit.",
+    ),
+    (
+        "evaluator",
         "mean-reward",
         "mean_reward:MeanReward",
         "How a reward model scores the answers that a model gives.",

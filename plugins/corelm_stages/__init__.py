@@ -13,6 +13,7 @@ _PARTS: tuple[tuple[str, str, str], ...] = (
     ("pretrain", "pretrain:Pretrain", "Trains the recipe's model on the corpus"),
     ("finetune", "finetune:Finetune", "Trains a model on conversations or texts of one's own"),
     ("reward-model", "reward_model:RewardModel", "Trains a model to score answers, from preferences"),
+    ("classifier", "classifier:Classifier", "Trains a model to sort texts into classes"),
     (
         "sample-preferences",
         "sample_preferences:SamplePreferences",
