@@ -115,7 +115,11 @@ def writing(path: Path, only: frozenset[int] | None = None) -> Iterator[None]:
             raise
         raise UserError(
             f"{path}: can't be written: {os.strerror(number)}",
-            remedy="Free some space or choose another place with --out; the run goes on from its last checkpoint.",
+            remedy=(
+                "Free some space; a run then goes on from its last checkpoint."
+                if number in (errno.ENOSPC, errno.EDQUOT)
+                else "Choose another place."
+            ),
             code="not-writable",
         ) from error
 

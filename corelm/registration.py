@@ -37,9 +37,7 @@ class Kind:
     """One interface of the house.
 
     Attributes:
-        name: singular, e.g. ``attention``.
         target: import string of the interface's base class, ``module:Class``.
-        summary: one line.
         interface: version of the interface; until 1.0 exactly this one is accepted.
         distribution: who brought it.
     """
@@ -119,15 +117,12 @@ def _load(target: str, what: str) -> type[Any]:
     except Exception as error:
         raise RegistrationError(
             f"{what}: importing {target} failed: {type(error).__name__}: {error}",
-            remedy="See `corelm plugins` for what is installed; update or uninstall the package that fails.",
+            remedy="Update or uninstall the package that fails; `corelm plugins` lists what is installed.",
             code="part-import-failed",
         ) from error
     if not isinstance(loaded, type):
-        raise RegistrationError(
-            f"{what}: {target} is not a class but of type {type(loaded).__name__}",
-            remedy="Register the class itself, as module:Class.",
-            code="part-not-a-class",
-        )
+        found = type(loaded).__name__
+        raise RegistrationError(f"{what}: {target} is of type {found}, not a class", code="part-not-a-class")
     return loaded
 
 
@@ -150,8 +145,9 @@ class Registry:
 
     def parts(self, kind: str | None = None) -> list[Record]:
         """All parts, or those of one kind, sorted by kind, name and distribution."""
-        chosen = [record for record in self.records if kind is None or record.kind == kind]
-        return sorted(chosen, key=lambda record: (record.kind, record.name, record.distribution))
+        return sorted(
+            (r for r in self.records if kind in (None, r.kind)), key=lambda r: (r.kind, r.name, r.distribution)
+        )
 
     def kind(self, name: str) -> Kind:
         """Return the kind ``name``.
@@ -170,8 +166,7 @@ class Registry:
         """Return the part ``name`` (plain or ``distribution:name``) of a kind.
 
         Raises:
-            RegistrationError: unknown kind or part, or a plain name that two distributions claim. The
-                message names the nearest part, the same name under another kind, and plugins that failed.
+            RegistrationError: unknown, or a plain name that two distributions claim; the message says what was meant.
         """
         self.kind(kind)
         found = [r for r in self.records if r.kind == kind and name in (r.name, r.qualified)]
@@ -192,13 +187,13 @@ class Registry:
         if elsewhere:
             hint = f"; {name!r} is of kind {', '.join(elsewhere)}, not {kind}" + hint
         remedy = f"parts of kind {kind}: {', '.join(names) or 'none installed'}"
-        for failure in self.failures:
-            remedy += f"\n  plugin {failure.plugin} ({failure.distribution} {failure.version}) failed to load: {failure.reason}"
+        for f in self.failures:
+            remedy += f"\n  plugin {f.plugin} ({f.distribution} {f.version}) failed to load: {f.reason}"
         for disabled in self.disabled:
             remedy += f"\n  plugin {disabled} is disabled by CORELM_DISABLE"
-        suggestion = next(iter(difflib.get_close_matches(name, names, 1)), None)
+        near = next(iter(difflib.get_close_matches(name, names, 1)), None)
         return RegistrationError(
-            f"unknown {kind} {name!r}{hint}", remedy=remedy, code="unknown-part", suggestion=suggestion
+            f"unknown {kind} {name!r}{hint}", remedy=remedy, code="unknown-part", suggestion=near
         )
 
 
@@ -218,8 +213,7 @@ class Registrar:
         """Register a part.
 
         Args:
-            kind: the kind that it implements.
-            name: plain within the kind, lower case with hyphens, without the distribution.
+            kind, name: plain within the kind, lower case with hyphens, without the distribution.
             target: import string, ``module:Class``; not imported now.
             summary: the first line of the class's docstring.
             interface: the version of the kind's interface that it was written for.
@@ -238,10 +232,8 @@ class Registrar:
         """
         self._take(f"kind {name}", name, target)
         if name in self._registry.kinds:
-            raise RegistrationError(
-                f"kind {name!r} is registered by both {self._registry.kinds[name].distribution} "
-                f"and {self._origin['distribution']}"
-            )
+            first = self._registry.kinds[name].distribution
+            raise RegistrationError(f"kind {name!r} is registered by both {first} and {self._origin['distribution']}")
         self._registry.kinds[name] = Kind(name, target, summary, interface, self._origin["distribution"])
 
     def add_recipes(self, prefix: str, package: str) -> None:
@@ -253,9 +245,7 @@ class Registrar:
         self._take(f"recipes {prefix}", prefix, f"{package}:")
         other = "the package corelm" if prefix == "corelm" else self._registry.recipe_packages.get(prefix)
         if other is not None:
-            raise RegistrationError(
-                f"recipes as {prefix!r} are shipped by {other} already, {package} needs another prefix"
-            )
+            raise RegistrationError(f"recipes as {prefix!r} are from {other} already; {package} needs another prefix")
         self._registry.recipe_packages[prefix] = package
 
     def _take(self, what: str, name: str, target: str) -> None:
@@ -263,7 +253,7 @@ class Registrar:
             raise RegistrationError(f"{what}: the registry is closed", remedy="Register in corelm_register only.")
         if not _NAME.fullmatch(name):
             raise RegistrationError(
-                f"{what}: a name is lower case letters and digits, joined by hyphens, not {name!r}"
+                f"{what}: names are lower case letters and digits joined by hyphens, not {name!r}"
             )
         if target.count(":") != 1 or not target.partition(":")[0]:
             raise RegistrationError(f"{what}: target {target!r} is not of the form module:Class")
@@ -280,8 +270,7 @@ def discover(disable: frozenset[str] | None = None) -> Registry:
     if disable is None:
         disable = frozenset(filter(None, map(str.strip, os.environ.get("CORELM_DISABLE", "").split(","))))
     registry = Registry()
-    # The core's own kinds come first, so that nobody else can take their names.
-    for point in sorted(_entry_points(), key=lambda p: (p.value != "corelm.kinds", _distribution(p)[0], p.name, p.value)):
+    for point in sorted(_entry_points(), key=_rank):
         distribution, version = _distribution(point)
         if point.name in disable:
             registry.disabled.append(point.name)
@@ -299,19 +288,21 @@ def _entry_points() -> Iterable[importlib.metadata.EntryPoint]:
     return importlib.metadata.entry_points(group=GROUP)
 
 
+def _rank(point: importlib.metadata.EntryPoint) -> tuple[bool, str, str, str]:
+    """Order of discovery: the core's own kinds first, so that nobody else can take their names."""
+    return point.value != "corelm.kinds", _distribution(point)[0], point.name, point.value
+
+
 def _distribution(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
     """Name, written as package indexes write it, and version."""
-    if point.dist is None:
-        return "unknown", "0"
-    return re.sub(r"[-_.]+", "-", point.dist.name).lower(), point.dist.version
+    return (re.sub(r"[-_.]+", "-", point.dist.name).lower(), point.dist.version) if point.dist else ("unknown", "0")
 
 
 def _reason(error: BaseException) -> str:
     """Why a plugin failed, as one sentence."""
     if isinstance(error, RegistrationError):
         return f"{error.message}. {error.remedy}".removesuffix(". ")
-    name = "" if isinstance(error, pluggy.PluginValidationError) else f"{type(error).__name__}: "
-    return name + " ".join(str(error).split())
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def add_plugin(registry: Registry, module: object, plugin: str, distribution: str, version: str) -> None:
@@ -324,9 +315,9 @@ def add_plugin(registry: Registry, module: object, plugin: str, distribution: st
     name = f"{distribution}:{plugin}"
     if registry.manager.has_plugin(name):
         first = registry.manager.get_plugin(name)
+        places = " and ".join(str(getattr(one, "__file__", one)) for one in (first, module))
         raise RegistrationError(
-            f"two entry points are called {name}: {getattr(first, '__file__', first)} and "
-            f"{getattr(module, '__file__', module)}",
+            f"two entry points are called {name}: {places}",
             remedy="Uninstall one of them; often an editable install and a wheel of the same package.",
         )
     _hooked(registry, module, name)

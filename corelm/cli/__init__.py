@@ -11,7 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "run": ("run", "run a recipe: what is up to date is skipped, what was cut off goes on"),
@@ -25,10 +25,13 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "plugins": ("plugins", "installed plugins, and those that failed to load"),
     "verify": ("verify", "hold installed parts to the properties of their kinds"),
     "generate": ("generate", "let a model write"),
+    "chat": ("chat", "talk with a model"),
     "evaluate": ("evaluate", "measure a model"),
     "report": ("report", "what a run did"),
+    "compare": ("compare", "metrics of several runs side by side"),
     "import": ("import_", "read a model from another format"),
     "export": ("export", "write a model in another format"),
+    "new": ("new", "begin a plugin of your own"),
 }
 """Verb → the module of this package that does it, and one line about it."""
 
@@ -43,13 +46,17 @@ exit codes: 0 done, 2 something for you to mend, 1 our mistake (try --debug)
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors say where to read on."""
+    """An argument parser that takes no abbreviations and whose errors say where to read on."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.print_usage(sys.stderr)
         wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if wrong:
-            message = f"{wrong[1]!r} is no choice{_nearest(wrong[1], re.findall(r"'([^']*)'", wrong[2]))}"
+            choices = re.findall(r"'([^']*)'", wrong[2])
+            message = f"{wrong[1]!r} is not one of {', '.join(choices)}{_nearest(wrong[1], choices)}"
         self.exit(2, f"{self.prog}: {message}\nsee: {self.prog} --help\n")
 
     def refuse(self, unknown: Sequence[str]) -> None:
@@ -92,7 +99,6 @@ def _run(arguments: list[str]) -> int:
         description="Build language models out of interchangeable parts.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=_version())
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -6,7 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corelm.kinds.component import Spec
 
 EPILOG = """examples:
   corelm evaluate runs/quickstart/base --task perplexity --data "{use: text-files, paths: [book.txt]}"
@@ -45,27 +48,30 @@ class Quiet:
 
 def run(args: argparse.Namespace) -> int:
     """Measure."""
+    from corelm.cli.models import open_model
     from corelm.cli.parts import read_part
     from corelm.errors import UserError
     from corelm.kinds.data import DataConfig
-    from corelm.model.loading import load
     from corelm.pipeline.records import stream
 
-    model = load(args.model)
-    source = read_part("source", args.data) if args.data else None
-    judge = load(args.judge) if args.judge else None
-    results: dict[str, dict[str, float]] = {}
+    model = open_model(args.model)
+    source = read_part("source", args.data, "--data") if args.data else None
+    tasks: dict[str, tuple[Spec[Any], Any]] = {}
     for text in args.task:
-        task = read_part("evaluator", text)
+        task = read_part("evaluator", text, "--task")
         data = getattr(task.config, "data", None) or (DataConfig(source=source) if source else None)
         if data is None:
             raise UserError(
                 f"--task {text} has no data", remedy="Give --data, e.g. '{use: text-files, paths: [a.txt]}'."
             )
-        if task.part.judged and judge is None:
+        if task.part.judged and not args.judge:
             raise UserError(f"--task {text} needs a reward model", remedy="Give --judge FOLDER.")
+        tasks[text if task.name in tasks else task.name] = (task, data)
+    judge = open_model(args.judge) if args.judge else None
+    results: dict[str, dict[str, float]] = {}
+    for name, (task, data) in tasks.items():
         more = {"judge": judge} if task.part.judged else {}
-        results[task.name] = task.build().evaluate(model, stream(data, "all"), Quiet(), **more)
+        results[name] = task.build().evaluate(model, stream(data, "all"), Quiet(), **more)
     if args.json:
         print(json.dumps(results, indent=1, sort_keys=True))
         return 0

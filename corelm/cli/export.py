@@ -27,21 +27,22 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write it beside its final place, then move it there."""
     import shutil
-    from pathlib import Path
 
     from corelm.cli.evaluate import Quiet
+    from corelm.cli.models import open_model
     from corelm.cli.parts import read_part
-    from corelm.files import new_folder, publish
-    from corelm.model.loading import load
+    from corelm.files import new_folder, publish, writing
 
-    out, part = new_folder(args.out), read_part("interchange", args.format).build()
-    made = Path(f"{out}.part")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
-    try:
-        part.write(load(args.model), made, Quiet())
-        publish(made, out)
-    finally:
+    part, out = read_part("interchange", args.format, "format").build(), new_folder(args.out)
+    model = open_model(args.model)
+    made = out.with_name(f".{out.name}.part")
+    with writing(out):
         shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        try:
+            part.write(model, made, Quiet())
+            publish(made, out)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
     print(f"wrote {out}")
     return 0

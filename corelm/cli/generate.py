@@ -38,20 +38,14 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write, piece by piece."""
-    from corelm.cli.models import open_model
+    from corelm.cli.models import conversational, open_model
     from corelm.cli.parts import read_part
-    from corelm.errors import UserError
     from corelm.kinds.records import Message
 
     samplers = [read_part("sampler", text, "--sampler").build() for text in args.sampler]
     model = open_model(args.model, writes=True)
     if args.ask is not None:
-        if model.template is None:
-            raise UserError(
-                f"{args.model} was not tuned on conversations, so it can't be asked",
-                remedy="Give it a text to continue with --prompt.",
-                code="no-template",
-            )
+        conversational(model, args.model)
         print(model.answer([Message("user", args.ask)], args.tokens, samplers, seed=args.seed))
         return 0
     length = len(model.tokenize(args.prompt)) + args.tokens

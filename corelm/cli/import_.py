@@ -34,11 +34,19 @@ def run(args: argparse.Namespace) -> int:
     from corelm.errors import UserError
     from corelm.files import new_folder
     from corelm.model.loading import from_imported, save
+    from corelm.registration import active
 
-    out, source = new_folder(args.out), Path(args.source)
-    part = read_part("interchange", args.format).build()
+    part, source = read_part("interchange", args.format, "format").build(), Path(args.source).expanduser()
+    out = new_folder(args.out)
+    if not source.exists():
+        raise UserError(f"{source} does not exist", remedy="Name a folder or file on this machine.", code="no-source")
+    if (source / "model.json").is_file():
+        raise UserError(
+            f"{source} is a model folder of corelm's already", remedy="It needs no import.", code="no-source"
+        )
     if not part.recognises(source):
-        raise UserError(f"{source} does not look like {args.format}", remedy="See: corelm list interchange")
+        remedy = "Formats: " + ", ".join(record.name for record in active().parts("interchange"))
+        raise UserError(f"{source} does not look like {args.format}", remedy=remedy, code="no-source")
     imported = part.read(source)
     for note in imported.notes:
         print(note, file=sys.stderr)

@@ -23,13 +23,19 @@ def run(args: argparse.Namespace) -> int:
     from corelm.recipe.layering import locate
 
     target = new_folder(args.file)
+    if target.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{target} is no name of a recipe", remedy="Give a file that ends in .yaml.", code="not-yaml")
     try:
         source, _ = locate(args.source, Path())
+        text = source.read_text(encoding="utf-8")
     except LookupError as error:
         raise UserError(str(error), code="recipe-missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        remedy = "Name a recipe, such as corelm:quickstart."
+        raise UserError(f"{args.source} can't be read: {reason}", remedy=remedy, code="recipe-missing") from None
     schema = target.with_name("corelm.schema.json")
     write_schema(schema)
-    modeline = f"# yaml-language-server: $schema={schema.name}\n"
-    write_atomic(target, modeline + source.read_text(encoding="utf-8"))
+    write_atomic(target, f"# yaml-language-server: $schema={schema.name}\n{text}")
     print(f"wrote {target} and {schema} (from which your editor completes)\nnext: corelm run {target}")
     return 0

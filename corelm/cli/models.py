@@ -25,13 +25,30 @@ def open_model(path: str | Path, *, writes: bool = False) -> LanguageModel:
 
     folder = Path(path)
     if not (folder / "model.json").is_file():
-        raise UserError(f"no model folder: {folder} {_instead(folder)}", remedy=_remedy(folder), code="no-model-folder")
+        raise UserError(
+            f"no model folder: {folder} {_instead(folder)}", remedy=_remedy(folder), code="no-model-folder"
+        )
     model = load(folder)
     if writes and model.head.reads != "vocabulary":
         raise UserError(
             f"{folder} holds a model that scores texts; it can't write any",
             remedy="Name a model that was pretrained, finetuned, aligned or quantized.",
             code="model-cannot-write",
+        )
+    return model
+
+
+def conversational(model: LanguageModel, path: str) -> LanguageModel:
+    """The model itself.
+
+    Raises:
+        UserError: it has no template of conversations.
+    """
+    if model.template is None:
+        raise UserError(
+            f"{path} was not tuned on conversations, so it can't be asked",
+            remedy="Give it a text to continue: corelm generate --prompt.",
+            code="no-template",
         )
     return model
 
@@ -47,13 +64,13 @@ def _instead(folder: Path) -> str:
 
 
 def _remedy(folder: Path) -> str:
+    if folder.is_dir() and (format_ := _recognised(folder)):
+        return f"Import it first: corelm import {format_} {folder} --out FOLDER"
     run = next((place for place in (folder, folder.parent) if (place / "recipe.json").is_file()), None)
     if run is not None:
         models = sorted(str(found.parent) for found in run.glob("*/model.json"))
         if models:
             return f"models of this run: {', '.join(models)}"
-    if folder.is_dir() and (format_ := _recognised(folder)):
-        return f"Import it first: corelm import {format_} {folder} --out FOLDER"
     return "Name the folder of a stage that makes a model, e.g. runs/quickstart/base."
 
 

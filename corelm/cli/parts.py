@@ -29,9 +29,13 @@ def read_part(kind: str, text: str, what: str) -> Spec[Any]:
     try:
         return Spec.read(kind, value)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, detail['loc'])) or kind}: {_plain(detail['msg'])}" for detail in error.errors()]
+        problems = [
+            f"{'.'.join(map(str, detail['loc'])) or kind}: {_plain(detail['msg'])}" for detail in error.errors()
+        ]
         name = value["use"] if isinstance(value, dict) else value
-        raise UserError(f"{what} {text}: {'; '.join(problems)}", remedy=f"See: corelm describe {kind}/{name}") from error
+        raise UserError(
+            f"{what} {text}: {'; '.join(problems)}", remedy=f"See: corelm describe {kind}/{name}"
+        ) from error
     except PydanticCustomError as error:
         remedy = (error.context or {}).get("remedy") or f"See: corelm list {kind}"
         raise UserError(f"{what} {text}: {error.message()}", remedy=str(remedy)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 EPILOG = """examples:
@@ -24,15 +25,10 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the ledgers; tell the trackers as the run itself does."""
-    from pathlib import Path
-
-    from corelm.errors import UserError
     from corelm.kinds.component import Spec
     from corelm.pipeline.ledger import read_run
 
-    folder = Path(args.folder)
-    if not (folder / "recipe.json").exists():
-        raise UserError(f"{folder} is no run's folder (it has no recipe.json)", remedy="E.g. runs/quickstart.")
+    folder = run_folder(args.folder)
     recipe, stages, metrics = read_run(folder)
     if args.json:
         print(
@@ -46,3 +42,19 @@ def run(args: argparse.Namespace) -> int:
         tracker.open(folder, recipe, stages)
         tracker.close(stages)
     return 0
+
+
+def run_folder(path: str) -> Path:
+    """The folder of a run.
+
+    Raises:
+        UserError: there is none; the message names those nearby.
+    """
+    from corelm.errors import UserError
+
+    folder = Path(path)
+    if (folder / "recipe.json").is_file():
+        return folder
+    near = sorted(str(found.parent) for found in [*folder.glob("*/recipe.json"), *folder.parent.glob("recipe.json")])
+    remedy = f"Runs: {', '.join(near[:8])}" if near else "Name one, e.g. runs/quickstart."
+    raise UserError(f"{folder} is no run's folder (it has no recipe.json)", remedy=remedy, code="no-run")

@@ -60,7 +60,7 @@ class Bench:
 
     kind: ClassVar[str] = ""
     module: ClassVar[bool] = False
-    hints: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    hints: Mapping[str, tuple[Any, ...]] = {}
     pins: ClassVar[Mapping[str, Any]] = {}
     varies: ClassVar[bool] = True
 

@@ -38,11 +38,20 @@ PROFILES: Final = {"dev": 0.4, "ci": 1.0, "deep": 10.0}
 """Factor on every property's number of examples; chosen by the environment variable CORELM_KIT."""
 
 SHRINK_SECONDS: Final = 8.0
+"""A failing example is made smaller for so long."""
+
+DRAW_SECONDS: Final = 20.0
+"""Without a single example that fits together after so long, drawing is given up."""
+
 T = TypeVar("T")
 
 
 class NotApplicable(Exception):  # noqa: N818
     """The property says nothing about this example; raised with the reason."""
+
+
+class _EnoughError(BaseException):
+    """Stops hypothesis: the time for drawing or shrinking is over."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +182,14 @@ class Draw:
         """Draw without a note."""
         drawn: T = self._data.draw(strategy)
         return drawn
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of the options, without a note."""
+        return self.quiet(st.sampled_from(options))
+
+    def whole(self, low: int, high: int) -> int:
+        """A whole number, both ends included, without a note."""
+        return self.quiet(st.integers(low, high))
 
     def seed(self) -> int:
         """A seed for tensors, another one each time even in the simplest example; not part of the report's story."""
@@ -305,6 +322,7 @@ def excused(part: PartUnderTest, prop: Property) -> str | None:
 
 def _examples(part: PartUnderTest, prop: Property, wanted: int, seed: int, trail: _Trail, shrink: bool) -> str:
     """Run the examples; returns a problem of the drawing itself, if there is one."""
+    began = time.perf_counter()
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -319,8 +337,11 @@ def _examples(part: PartUnderTest, prop: Property, wanted: int, seed: int, trail
     )
     @hypothesis.given(st.data())
     def body(data: Any) -> None:
-        if trail.failure is not None and time.perf_counter() - trail.failed_at > SHRINK_SECONDS:
-            return
+        now = time.perf_counter()
+        if trail.failure is not None and now - trail.failed_at > SHRINK_SECONDS:
+            raise _EnoughError
+        if not trail.ran and not trail.excuses and trail.failure is None and now - began > DRAW_SECONDS:
+            raise _EnoughError
         draw = Draw(data)
         trail.calls += 1
         try:
@@ -342,9 +363,9 @@ def _examples(part: PartUnderTest, prop: Property, wanted: int, seed: int, trail
         body()
     except hypothesis.errors.Unsatisfiable:
         return "" if trail.excuses else f"no example could be drawn: {trail.rejected or 'nothing fitted together'}"
-    except (AssertionError, hypothesis.errors.HypothesisException, BaseExceptionGroup):
+    except (AssertionError, hypothesis.errors.HypothesisException, BaseExceptionGroup, _EnoughError):
         if trail.failure is None:
-            return traceback.format_exc(limit=2)
+            return f"no example could be drawn: {trail.rejected}" if trail.rejected else traceback.format_exc(limit=2)
     return ""
 
 

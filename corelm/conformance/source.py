@@ -26,10 +26,10 @@ FIRST = 12
 
 
 @cache
-def _files() -> dict[str, tuple[Any, ...]]:
+def files() -> dict[str, tuple[Any, ...]]:
     """Small files of each format that sources read from this machine."""
     folder = Path(tempfile.mkdtemp(prefix="corelm-kit-"))
-    (folder / "rows.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in CORPUS))
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"text": t, "label": n % 2}) + "\n" for n, t in enumerate(CORPUS)))
     texts = folder / "texts"
     texts.mkdir()
     for number, content in enumerate(CORPUS):
@@ -50,7 +50,7 @@ class SourceBench(Bench):
     def subject(self, part: PartUnderTest, draw: Draw, **pins: Any) -> Subject:
         """Point the options that name files to the kit's files."""
         fields = part.cls.Config.model_fields
-        here = {name: values[0] for name, values in _files().items() if name in fields}
+        here = {name: values[0] for name, values in files().items() if name in fields}
         if "files" in here:
             here["path"] = None
         if {"path", "paths", "files"} & set(fields):

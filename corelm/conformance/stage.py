@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
-from corelm.conformance.bench import Bench
+from corelm.conformance.bench import Bench, Subject
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.source import files
 from corelm.kinds.stage import ArtifactType, SectionUse
 
 
@@ -13,7 +14,17 @@ class StageBench(Bench):
     """Configs are drawn; nothing is run."""
 
     kind = "stage"
-    hints = {"prompts": (["Once upon a time"],), "targets": (["*"],)}
+
+    def subject(self, part: PartUnderTest, draw: Draw, **pins: Any) -> Subject:
+        """Stages are given data of a type that some of them take."""
+        docstrings = ({"use": "stdlib-docstrings", "yields": y} for y in ("preference", "conversation", "text", "choice"))
+        labelled = {"use": "jsonl", "path": files()["path"][0], "yields": "labelled"}
+        self.hints = {
+            "prompts": (["Once upon a time"],),
+            "targets": (["*"],),
+            "data": tuple({"source": source} for source in (*docstrings, labelled)),
+        }
+        return super().subject(part, draw, **pins)
 
 
 @property_of(

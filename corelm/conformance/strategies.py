@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Len, Lt, MaxLen, MinLen, MultipleOf
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -89,10 +89,10 @@ def draw_options(
         if name in options:
             continue
         required = info.is_required()
-        if name in hints:
+        if name in hints and _fits(config, name, hints[name][0]):
             options[name] = _pick(draw, hints[name])
             continue
-        if not required and (sparse or draw.quiet(_st().integers(0, 2)) == 0):
+        if not required and (sparse or draw.whole(0, 2) == 0):
             continue
         try:
             value = _value(_annotation(info), draw, info, depth)
@@ -107,14 +107,19 @@ def draw_options(
     return options
 
 
-def _st() -> Any:
-    from hypothesis import strategies
-
-    return strategies
+def _fits(config: type[BaseModel], name: str, value: Any) -> bool:
+    """Whether a hint is of the field's type: options of one name can mean different things in different parts."""
+    if isinstance(value, int | None):
+        return True
+    try:
+        TypeAdapter(_annotation(config.model_fields[name])).validate_python(value)
+    except (ValidationError, UserError):
+        return False
+    return True
 
 
 def _pick(draw: Draw, options: Any) -> Any:
-    return draw.quiet(_st().sampled_from(list(options)))
+    return draw.pick(list(options))
 
 
 def _annotation(info: FieldInfo) -> Any:
@@ -208,7 +213,7 @@ def _several(arguments: tuple[Any, ...], draw: Draw, depth: int, bounds: tuple[A
     least = next((b.min_length for b in _flat(bounds) if isinstance(b, MinLen | Len)), 0)
     most = next((b.max_length for b in _flat(bounds) if isinstance(b, MaxLen | Len)), None)
     high = least + 2 if most is None else min(most, least + 2)
-    count = draw.quiet(_st().integers(least, high))
+    count = draw.whole(least, high)
     return [_value(arguments[0], draw, None, depth) for _ in range(count)]
 
 

@@ -65,7 +65,9 @@ class Every(ComponentConfig):
 class Runs(ComponentConfig):
     """Blocks repeated a number of times, in order; the whole list is repeated until the layers are full."""
 
-    runs: list[dict[str, int]] = Field(min_length=1, description="E.g. [{local: 5}, {global: 1}].")
+    runs: list[dict[str, Annotated[int, Field(ge=1)]]] = Field(
+        min_length=1, description="E.g. [{local: 5}, {global: 1}]."
+    )
 
     def names(self, depth: int) -> list[str]:
         """One block name per layer."""
@@ -94,7 +96,7 @@ class At(ComponentConfig):
 
     def names(self, depth: int) -> list[str]:
         """One block name per layer."""
-        chosen = {i % depth for i in self.at}
+        chosen = {i % depth for i in self.at if depth}
         return [self.use if i in chosen else self.otherwise for i in range(depth)]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
+from corelm.errors import UserError
 from corelm.kinds.carriers import LayerContext
 from corelm.kinds.component import Problem, Spec, nested_specs
 from corelm.kinds.mask import Mask, MaskFacts
@@ -26,6 +29,7 @@ def problems(config: RecipeConfig, resolved: Mapping[str, Any]) -> Found:
     if isinstance(config.model, ModelConfig):
         rows = vocab_size(config)
         before += _model(config.model, rows)
+        before += _vocabulary(config, config.model)
         before += _head(config, config.model)
         if not before:
             before += _assembles(config.model, rows)
@@ -126,6 +130,7 @@ def _model(model: ModelConfig, vocab_size: int) -> Found:
                 path = (*_layer_path(name), field, *((index,) if isinstance(chosen, list) else ()))
                 yield from _part(path, spec, context)
         yield from _capabilities(name, layer)
+        yield from _geometry(name, layer, context)
     for field in ("embedding", "final_norm", "head", "init"):
         spec = getattr(model, field)
         if spec is not None:
@@ -159,6 +164,23 @@ def _capabilities(name: str, layer: LayerConfig) -> Found:
         yield (*_layer_path(name), "mask"), Problem((), message, "Add causal.", "mask-not-causal")
 
 
+def _geometry(name: str, layer: LayerConfig, context: LayerContext) -> Found:
+    """Position schemes fit the heads of the layer's attention, which only the built attention knows."""
+    if layer.attention is None or any(layer.attention.part.check(layer.attention.config, context)):
+        return
+    found: list[tuple[Path_, Problem]] = []
+    # Other errors than a user's show when the whole model is assembled.
+    with contextlib.suppress(Exception), torch.device("meta"):
+        geometry = layer.attention.build(context).geometry
+        for index, spec in enumerate(layer.position if geometry is not None else ()):
+            try:
+                spec.build(geometry)
+            except UserError as error:
+                problem = Problem((), error.message, error.remedy, error.code)
+                found.append(((*_layer_path(name), "position", index), problem))
+    yield from found
+
+
 def _needs_as_mask(spec: Spec[Any]) -> frozenset[str]:
     """A rule that forbids more than causality and documents do needs an attention that honours any mask."""
     if spec.kind != Mask.kind or spec.build().trivial(MaskFacts()):
@@ -168,6 +190,17 @@ def _needs_as_mask(spec: Spec[Any]) -> frozenset[str]:
 
 def _causal(rule: Spec[Mask]) -> bool:
     return rule.build().causal
+
+
+def _vocabulary(config: RecipeConfig, model: ModelConfig) -> Found:
+    """The embedding has a row for every id of the recipe's tokenizer."""
+    if model.vocab_size is None or not isinstance(config.tokenizer, Spec):
+        return
+    ids = config.tokenizer.part.trained_size(config.tokenizer.config)
+    if ids > model.vocab_size:
+        message = f"the tokenizer {config.tokenizer.name} has {ids} ids, the model {model.vocab_size}"
+        remedy = "Leave vocab_size out, or raise it."
+        yield ("model", "vocab_size"), Problem((), message, remedy, "vocabulary-larger-than-model")
 
 
 def _head(config: RecipeConfig, model: ModelConfig) -> Found:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from corelm.kinds import Artifact, ArtifactType, Count, Objective, Packer, RunContext, SectionUse, Spec, Stage, use
+from corelm.kinds import (
+    Artifact,
+    ArtifactType,
+    Count,
+    Objective,
+    Packer,
+    Problem,
+    RunContext,
+    SectionUse,
+    Spec,
+    Stage,
+    use,
+)
 from corelm_stages.training import TrainingConfig, packed, require, train
 
 
@@ -32,6 +44,13 @@ class Pretrain(Stage):
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:
         """Optionally a model to go on with."""
         return {"model?": "model"}
+
+    @classmethod
+    def check(cls, config: Any, context: Any) -> Iterator[Problem]:
+        """The objective reads tokens: a corpus has no labels and no pairs."""
+        if config.objective.part.reads != "logprobs":
+            message = f"{config.objective.name} reads the scores of whole sequences; a corpus only has tokens"
+            yield Problem(("objective",), message, "Use next-token here.", "objective-needs-scores")
 
     @classmethod
     def reads_corpus(cls, config: Any) -> SectionUse:

@@ -133,13 +133,13 @@ def _chart(name: str, points: Points) -> str:
 
 
 def _thinned(points: Points) -> Points:
-    """At most so many points, each the mean of its neighbourhood; the last one stays."""
+    """About so many points, each the mean of its neighbourhood; the first and the last one stay."""
     if len(points) <= MOST_POINTS:
         return points
     size = math.ceil(len(points) / MOST_POINTS)
     groups = [points[at : at + size] for at in range(0, len(points), size)]
     means = [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
-    return [*means[:-1], points[-1]]
+    return [points[0], *means[:-1], points[-1]]
 
 
 def _ticks(low: float, high: float) -> list[float]:

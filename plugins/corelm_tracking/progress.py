@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,7 +83,10 @@ class Progress(Tracker):
 
     def note(self, stage: StageSummary | None, message: str) -> None:
         """Something worth telling."""
-        self.console.print(f"    {message}", markup=False)
+        width = self.console.width if self.console.is_terminal else max(len(message), 1) + 4
+        for text in message.splitlines() or [""]:
+            lines = textwrap.wrap(text, width - 4, break_long_words=False, break_on_hyphens=False)
+            self.console.print(textwrap.indent("\n".join(lines), "    "), markup=False)
 
     def stage_end(self, stage: StageSummary) -> None:
         """A stage ended."""

@@ -6,15 +6,28 @@ import math
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.optim.adamw import adamw as fused_adamw
 
 from corelm.kinds import ComponentConfig, Optimizer, ParameterInfo, Role
 from corelm_training.moments import copied, distinct
 
+
+def _bounded(betas: tuple[float, float]) -> tuple[float, float]:
+    if betas[0] ** 2 > betas[1]:
+        raise PydanticCustomError(
+            "betas_unbounded",
+            "with betas {first} and {second} steps can grow without bound; raise the second to {least} at least",
+            {"first": betas[0], "second": betas[1], "least": f"{betas[0] ** 2:.4g}"},
+        )
+    return betas
+
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
-Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]
+Betas = Annotated[tuple[Beta, Beta], Field(strict=False), AfterValidator(_bounded)]
+"""Decay of both means. A step is at most a constant times the rate only where β₁² ≤ β₂ (by Cauchy–Schwarz)."""
 
 
 class AdamW(Optimizer):

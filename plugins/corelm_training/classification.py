@@ -30,7 +30,7 @@ class Classification(Objective):
         labelled = labels >= 0
         logits = answer.double() if answer.dtype.itemsize == 8 else answer.float()
         total = F.cross_entropy(logits[labelled], labels[labelled], reduction="sum")
-        right = (logits.detach().argmax(-1) == labels) & labelled
+        right = logits.detach().argmax(-1) == labels  # no row's class is −1
         return Terms(total, {"accuracy": right.sum()})
 
     def _labels(self, batch: Batch) -> Tensor:

@@ -15,7 +15,7 @@ from corelm_training.moments import copied, distinct
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic that Newton–Schulz iterates: steep at 0, so that small singular values rise fast; 1 is not fixed, but
-all in [0.02, 1] end in about [0.7, 1.2]."""
+five iterations bring all of [0.002, 1] to [0.68, 1.21]."""
 ITERATIONS = 5
 
 

@@ -36,5 +36,5 @@ class NextToken(Objective):
         return token_logprobs(hidden, model.head, self.targets(batch))
 
     def loss(self, answer: Tensor, batch: Batch) -> Terms:
-        """Negative sum of the log-probabilities; they are 0 where there is no target."""
-        return Terms(-answer.sum())
+        """Negative sum of the log-probabilities of the targets."""
+        return Terms(-answer.where(self.targets(batch) != IGNORE, 0.0).sum())

@@ -42,7 +42,7 @@ def test_help_names_every_verb_and_where_to_start(capsys):
     ("arguments", "piece"),
     [
         (["run", "none.yaml"], "no such file"),
-        (["nonsense"], "invalid choice"),
+        (["rnu"], "did you mean 'run'?"),
         (["describe", "attention/gqaa"], "did you mean 'gqa'"),
         (["describe", "gqa"], "did you mean attention/gqa"),
         (["list", "attentions"], "unknown kind"),

@@ -50,8 +50,8 @@ shapes = st.fixed_dictionaries(
 )
 
 
-def blocks(store, **options):
-    return Blocks(Blocks.Config()).stream(store, end_of_text=END, **options)
+def blocks(store, shuffle=1, **options):
+    return Blocks(Blocks.Config(shuffle=shuffle)).stream(store, end_of_text=END, **options)
 
 
 def padded(store, best_fit=False, cut="right", **options):
@@ -248,6 +248,45 @@ def test_documents_are_read_when_they_are_needed():
 
 
 # ---------------------------------------------------------------- blocks
+
+
+def flat(batches):
+    """All rows as plain data, in order."""
+    return [
+        (tuple(ids), tuple(targets), tuple(documents))
+        for batch in batches
+        for ids, targets, documents in zip(
+            batch.ids.tolist(), batch.targets.tolist(), batch.documents.tolist(), strict=True
+        )
+    ]
+
+
+@given(stores(), shapes, st.integers(2, 20), st.integers(1, 3))
+def test_mixed_rows_are_the_same_rows_in_another_order(store, shape, shuffle, epochs):
+    plain, mixed = flat(blocks(store, epochs=epochs, **shape)), flat(blocks(store, shuffle, epochs=epochs, **shape))
+    assert sorted(plain) == sorted(mixed)
+    window = -(-shuffle // shape["batch"]) * shape["batch"]
+    for at in range(0, len(plain), window):
+        assert sorted(plain[at : at + window]) == sorted(mixed[at : at + window])
+
+
+@given(stores(), shapes, st.integers(2, 20), st.integers(0, 12), st.integers(1, 3))
+def test_mixed_rows_go_on_from_any_batch_and_are_shared_by_ranks(store, shape, shuffle, taken, world):
+    whole = list(blocks(store, shuffle, epochs=2, **shape))
+    stream = blocks(store, shuffle, epochs=2, **shape)
+    for _ in range(min(taken, len(whole))):
+        next(stream)
+    fresh = blocks(store, shuffle, epochs=2, **shape)
+    fresh.load_state_dict(stream.state_dict())
+    assert flat(fresh) == flat(whole[min(taken, len(whole)) :])
+    ranks = [list(blocks(store, shuffle, epochs=2, rank=r, world=world, **shape)) for r in range(world)]
+    assert [flat(rank) for rank in ranks] == [flat(whole[r::world]) for r in range(world)]
+
+
+def test_a_batch_holds_rows_of_many_documents():
+    store = [Tokens(np.full(100, number), name=str(number)) for number in range(1, 21)]
+    first = next(blocks(store, 200, batch=10, time=10, seed=0))
+    assert len({int(row[0]) for row in first.ids}) > 5
 
 
 @many

@@ -127,7 +127,7 @@ def wait_for_steps(process: subprocess.Popen[str], events: Path) -> None:
 
 
 def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on_while_a_second_run_is_kept_out(project, tmp_path, capsys):
-    recipe = project.write(tokens=32_000)
+    recipe = project.write(tokens=16_000)
     command = [sys.executable, "-m", "corelm.cli", "run", str(recipe), "--out", str(project.out)]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

@@ -30,7 +30,7 @@ class Point:
 
     @property
     def value(self) -> str:
-        return self.name
+        return "corelm.kinds" if self.name == "core" else self.name
 
     @property
     def dist(self) -> Any:
@@ -120,10 +120,10 @@ BROKEN = {
     "exit": (SystemExit(3), "SystemExit: 3"),
     "raises": (plugin(lambda r: 1 / 0), "ZeroDivisionError: division by zero"),
     "lines": (plugin(lambda r: r.missing(1)), "has no attribute 'missing'"),
-    "name": (norm(name="Peak Norm"), "lower case letters and digits, joined by hyphens, not 'Peak Norm'"),
+    "name": (norm(name="Peak Norm"), "lower case letters and digits joined by hyphens, not 'Peak Norm'"),
     "colon": (norm(name="acme:peak"), "not 'acme:peak'"),
     "target": (norm(target="acme_norms.peak.PeakNorm"), "not of the form module:Class"),
-    "kind": (plugin(lambda r: r.add_kind("norm", "a:B", summary="")), "registered by both corelm and acme"),
+    "kind": (plugin(lambda r: r.add_kind("norm", "a:B", summary="")), "registered by both corelm and bad-parts"),
     "recipes": (plugin(lambda r: r.add_recipes("corelm", "acme")), "acme needs another prefix"),
     "nothing": (SimpleNamespace(__file__="acme.py"), "acme.py has no hook"),
     "unmarked": (SimpleNamespace(corelm_register=lambda registry: None), "is not marked as a hook. Put @hookimpl"),
@@ -243,7 +243,7 @@ def test_the_order_of_entry_points_never_matters(installed):
     [
         ("acme_nowhere:X", "importing acme_nowhere:X failed: ModuleNotFoundError", "part-import-failed"),
         ("corelm.kinds.norm:Nrom", "has no attribute 'Nrom'", "part-import-failed"),
-        ("corelm.kinds:KINDS", "corelm.kinds:KINDS is not a class but of type tuple", "part-not-a-class"),
+        ("corelm.kinds:KINDS", "corelm.kinds:KINDS is of type tuple, not a class", "part-not-a-class"),
         ("corelm.kinds.mask:Mask", "corelm.kinds.mask:Mask is not of the kind norm", "part-of-another-kind"),
     ],
 )

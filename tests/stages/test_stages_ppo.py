@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from corelm.errors import Interrupted
 from corelm.pipeline.runner import run
 from corelm.pipeline.watch import StageWatch
 from corelm.recipe.errors import RecipeError
+from corelm.recipe.reader import Recipe
 
 
 def stages(workshop, steps=8, **options):
@@ -106,3 +108,8 @@ def test_preferences_as_prompts_are_refused_when_the_recipe_is_read(workshop, ma
     broken["preferred"]["data"] = workshop.data("preference")
     with pytest.raises(RecipeError, match="yields preference"):
         workshop.run("bad", broken, **start(made))
+
+
+def test_the_recipe_that_comes_along_is_valid():
+    recipe = Recipe.read(Path(__file__).parents[2] / "recipes" / "ppo.yaml")
+    assert recipe.config.stages["preferred"].inputs == {"policy": "tuned", "reference": "tuned", "reward": "judge"}

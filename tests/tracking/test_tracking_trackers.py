@@ -265,6 +265,15 @@ def test_any_curve_is_drawn_inside_its_frame_and_any_text_is_escaped(values, nam
     assert sum(tag == "svg" for tag, _ in tags.found) == (len(finite) > 1)
 
 
+def test_a_long_curve_is_thinned_out_and_ends_where_it_ends():
+    points = [(step, 1 / step) for step in range(1, 5001)]
+    page = render("x", [StageSummary("base", "pretrain")], {"base": {"loss": points}}, running=False)
+    (path,) = [a["d"] for tag, a in Tags(page).found if tag == "path"]
+    assert 200 <= str(path).count("L") < 400
+    assert "loss: from 1 to 2.0e-04" in page and "step 5000" in page
+    assert len(page) < 20_000
+
+
 def test_links_lead_to_sections_and_figures_beyond_the_tables_are_folded_away():
     few, many = {"loss": 1.0}, {f"figure {i}": float(i) for i in range(9)}
     told = [StageSummary("few", "a", figures=few), StageSummary("many", "b", figures=many)]

@@ -76,10 +76,11 @@ def test_only_positions_with_a_target_have_a_gradient(use, seed):
     batch = padded(rows(4, seed), extra=2)
     batch.targets[:, ::2] = IGNORE
     objective = build(use)
-    answer = torch.zeros(batch.ids.shape, dtype=torch.float64, requires_grad=True)
+    answer = torch.full(batch.ids.shape, -1.0, dtype=torch.float64, requires_grad=True)
     targets = objective.targets(batch) if use == "next-token" else batch.targets  # type: ignore[attr-defined]
-    (gradient,) = torch.autograd.grad(objective.loss(answer * (targets != IGNORE), batch).total, answer)
+    (gradient,) = torch.autograd.grad(objective.loss(answer, batch).total, answer)
     assert torch.equal(gradient != 0, targets != IGNORE)
+    assert float(objective.loss(answer, batch).total.detach()) == objective.count(batch)
     assert objective.count(batch) == int((targets != IGNORE).sum())
 
 

@@ -124,6 +124,19 @@ def test_adamws_steps_are_bounded(kernel, seed, betas):
         assert float((parameters[0][1] - before).abs().max()) <= bound * (1 + 1e-9)
 
 
+@optimizers
+def test_betas_whose_steps_have_no_bound_are_refused(use):
+    def read(*betas: float) -> Spec[Optimizer]:
+        return Spec.read(
+            "optimizer", {"use": use, **({"betas": betas} if use == "adamw" else {"others": {"betas": betas}})}
+        )
+
+    for betas in ((0.9, 0.95), (0.9, 0.81), (0.0, 0.0), (0.95, 0.95)):
+        read(*betas)
+    with pytest.raises(ValueError, match="grow without bound; raise the second to 0.25 at least"):
+        read(0.5, 0.0)
+
+
 @kernels
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (0, 3)])
 def test_scalars_and_empty_tensors_are_parameters_too(kernel, shape):
@@ -210,6 +223,16 @@ def test_orthogonalised_singular_values_are_near_one_whatever_the_scale(seed, ro
     matrix = left[:, :rank] @ torch.diag(values) @ right[:, :rank].T * size
     found = torch.linalg.svdvals(orthogonalise(matrix))
     assert float(found.min()) > 0.5 and float(found.max()) < 1.5
+
+
+@given(seed=st.integers(0, 30), smallest=st.sampled_from([0.002, 0.02, 0.05, 0.2]))
+@settings(max_examples=15, deadline=None)
+def test_singular_values_down_to_a_five_hundredth_are_raised_to_one(seed, smallest):
+    """Of the gradient's norm; fewer iterations leave them behind."""
+    values = torch.tensor([0.9, smallest], dtype=torch.float64)
+    left, right = torch.linalg.qr(draw(seed, 4, 4)).Q[:, :2], torch.linalg.qr(draw(seed + 1, 6, 6)).Q[:, :2]
+    found = torch.linalg.svdvals(orthogonalise(left @ torch.diag(values / values.norm()) @ right.T))[:2]
+    assert float(found.min()) > 0.65 and float(found.max()) < 1.25
 
 
 @given(seed=st.integers(0, 100), rows=st.integers(1, 6), columns=st.integers(1, 6))

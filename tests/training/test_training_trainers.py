@@ -345,6 +345,7 @@ def test_a_loss_that_is_not_finite_names_step_and_documents_before_anything_move
     now = values(model)
     assert all(torch.equal(kept[0][name], now[name]) for name in now if name != "seen")
     assert not list(tmp_path.glob("*/manifest.json")), "a checkpoint was saved after the loss broke"
+    assert all(parameter.grad is None for parameter in model.parameters()), "gradients were left behind"
 
 
 @trainers

@@ -1,0 +1,185 @@
+"""Aligners that are wrong in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from corelm.conformance.planted import plant, reference
+from corelm.kinds.aligner import Aligner, Alignment, AlignmentJob, ModelRole
+from corelm.kinds.batch import IGNORE, Batch
+from corelm.kinds.component import ComponentConfig
+from corelm.kinds.objective import Objective, Terms
+from corelm.kinds.records import Message, Preference, RecordName
+
+
+@reference
+class Pairs(Aligner):
+    """Direct preferences, one pair after the other."""
+
+    law = "dpo"
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        beta: float = Field(0.1, gt=0, description="Strength.")
+
+    @classmethod
+    def reads(cls, config: Any) -> RecordName:
+        """Preferences."""
+        return "preference"
+
+    @classmethod
+    def roles(cls, config: Any) -> frozenset[ModelRole]:
+        """Two."""
+        return frozenset({"policy", "reference"})
+
+    def prepare(self, job: AlignmentJob) -> Alignment:
+        """A stream and its loss."""
+        policy = job.models["policy"]
+        return Alignment(policy, _Pairs(self, job), _Loss(self.config, self), policy, {})
+
+    def learnt(self, start: int, length: int) -> int:
+        """From which token on targets are learnt."""
+        return start
+
+    def judge(self, model: Any, batch: Batch) -> Tensor:
+        """Sums of the reference."""
+        with torch.no_grad():
+            sums: Tensor = model.logprobs(batch.ids, batch.targets, valid=batch.valid).sum(1)
+        return sums
+
+    def state(self, position: int) -> int:
+        """What is saved."""
+        return position
+
+    def logit(self, policy: Tensor, judged: Tensor) -> Tensor:
+        """z of each pair."""
+        return self.config.beta * self.margin(policy, judged)
+
+    def margin(self, policy: Tensor, judged: Tensor) -> Tensor:
+        """Difference of the ratios."""
+        ratio = policy - judged
+        return ratio[0::2] - ratio[1::2]
+
+
+class _Loss(Objective):
+    """Minus the log-sigmoid."""
+
+    def __init__(self, config: Any, owner: Pairs) -> None:
+        super().__init__(config)
+        self.owner = owner
+
+    def count(self, batch: Batch) -> int:
+        return len(batch.ids) // 2
+
+    def loss(self, answer: Tensor, batch: Batch) -> Terms:
+        return Terms(-F.logsigmoid(self.owner.logit(answer.sum(1), batch.extra["judged"])).sum())
+
+
+class _Pairs:
+    """Batches of whole records, over and over."""
+
+    def __init__(self, owner: Pairs, job: AlignmentJob) -> None:
+        self.owner, self.job, self.position = owner, job, 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        records, count = self.job.records, self.job.batch
+        chosen = [records[(self.position * count + n) % len(records)] for n in range(count)]
+        self.position += 1
+        return self.batch([record for record in chosen if isinstance(record, Preference)])
+
+    def batch(self, records: list[Preference]) -> Batch:
+        tokenizer, template = self.job.models["policy"].tokenizer, self.job.template
+        rows = []
+        for record in records:
+            start = len(template.prompt(record.prompt, tokenizer))
+            for answer in (record.chosen, record.rejected):
+                ids = template.render([*record.prompt, Message("assistant", answer)], tokenizer).ids
+                first = self.owner.learnt(start, len(ids))
+                rows.append((ids, [t if at >= first else IGNORE for at, t in enumerate(ids)][1:] + [IGNORE]))
+        width = max(len(ids) for ids, _ in rows)
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row, _ in rows])
+        targets = torch.tensor([[*row, *[IGNORE] * (width - len(row))] for _, row in rows])
+        valid = torch.tensor([[at < len(row) for at in range(width)] for row, _ in rows])
+        batch = Batch(ids, targets, valid=valid)
+        batch.extra["judged"] = self.owner.judge(self.job.models["reference"], batch)
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.owner.state(self.position)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position = state["position"]
+
+
+@plant("others_stay_frozen", "the reference's own weights drift along")
+class ReferenceDrifts(Pairs):
+    """Trained."""
+
+    def judge(self, model: Any, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.001)
+        return super().judge(model, batch)
+
+    def prepare(self, job: AlignmentJob) -> Alignment:
+        job.models["reference"].module.train()
+        return super().prepare(job)
+
+
+@plant("policy_learns", "the policy is detached")
+class DetachedPolicy(Pairs):
+    """Nothing to learn."""
+
+    def logit(self, policy: Tensor, judged: Tensor) -> Tensor:
+        return super().logit(policy.detach(), judged) + 0 * policy[0::2]
+
+
+@plant("experience_resumes", "the stream begins over")
+class BeginsOver(Pairs):
+    """Always from the start."""
+
+    def state(self, position: int) -> int:
+        return 0 if position else 1
+
+
+@plant("answers_are_learnt", "the prompt's last token is learnt as well")
+class LearnsThePrompt(Pairs):
+    """A shift by one."""
+
+    def learnt(self, start: int, length: int) -> int:
+        return start - 1
+
+
+@plant("antisymmetric", "the margin is clamped")
+class ClampedMargin(Pairs):
+    """At zero."""
+
+    def margin(self, policy: Tensor, judged: Tensor) -> Tensor:
+        return super().margin(policy, judged).clamp(min=0)
+
+
+@plant("ln_two_at_the_reference", "the reference is not subtracted")
+class NoReference(Pairs):
+    """The policy alone."""
+
+    def margin(self, policy: Tensor, judged: Tensor) -> Tensor:
+        return super().margin(policy, 0 * judged)
+
+
+@plant("needs_are_declared", "nobody is trained")
+class NobodyIsTrained(Pairs):
+    """No policy."""
+
+    @classmethod
+    def roles(cls, config: Any) -> frozenset[Any]:
+        return frozenset({"reference"})
