@@ -20,8 +20,8 @@ from corelm.model.language_model import LanguageModel
 from corelm.model.loading import load, save
 from corelm.recipe.schema import RecipeConfig
 
-ROWS, TIME, PROMPT = 2, 9, 4
-"""Sizes of what models are tried on: rows, tokens (or the context, if that is less), tokens of a prompt."""
+ROWS, TIME, PROMPT, PADDED = 2, 9, 4, 3
+"""Sizes of what models are tried on: rows, tokens (or the context, if that is less), tokens of a prompt, padding."""
 
 TOLERANCE: Final = 1e-9
 FITTING: Final = {"vocabulary": "next-token", "classes": "classification", "scalar": "pairwise-reward"}
@@ -112,15 +112,17 @@ def _reload(model: LanguageModel, ids: Tensor) -> LanguageModel:
 
 
 def _decode(model: LanguageModel, ids: Tensor) -> None:
-    """Cached logits equal those of one pass, also with padding on the left."""
+    """Cached logits equal those of one pass, also with padding on the left, which changes nothing."""
     valid = torch.ones_like(ids, dtype=torch.bool)
-    valid[1, :3] = False
+    valid[1, :PADDED] = False
     for mask, what in ((None, ""), (valid, " with padding on the left")):
         full = model.logits(ids, mask)
         real = valid if mask is not None else torch.ones_like(valid)
         assert bool(full[real].isfinite().all()), f"logits are not finite{what}"
         for first in (1, PROMPT):
             _close(_continued(model, ids, mask, first)[real], full[real], f"cached logits differ{what}")
+    alone = model.logits(ids[1:, PADDED:])
+    _close(model.logits(ids, valid)[1:, PADDED:], alone, "a padded row differs from the row alone")
 
 
 @torch.no_grad()

@@ -326,7 +326,7 @@ def gradients_reach_every_parameter(part: PartUnderTest, draw: Draw) -> None:
 )
 def dtype_is_kept(part: PartUnderTest, draw: Draw) -> None:
     """Run in each dtype."""
-    dtype = draw.choice("dtype", [torch.float32, torch.bfloat16, torch.float64])
+    dtype = draw.choice("dtype", [torch.bfloat16, torch.float32, torch.float64])
     subject = part.bench.subject(part, draw, dtype=dtype)
     inputs = part.bench.inputs(subject, draw)
     inputs = {k: v.to(dtype) if _floating(v) else v for k, v in inputs.items()}

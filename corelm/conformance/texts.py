@@ -35,7 +35,7 @@ def _text() -> Any:
     scalars = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
     joined = "".join(CORPUS)
     slices = st.tuples(st.integers(0, len(joined)), st.integers(1, 30)).map(lambda s: joined[s[0] : s[0] + s[1]])
-    pieces = st.lists(st.one_of(st.sampled_from(TRAPS), slices), max_size=6).map("".join)
+    pieces = st.lists(st.one_of(st.sampled_from(TRAPS), slices), min_size=1, max_size=6).map("".join)
     return st.one_of(pieces, pieces, pieces, pieces, scalars)
 
 

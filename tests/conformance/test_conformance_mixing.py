@@ -12,8 +12,11 @@ from corelm_attention.gqa import GroupedQueryAttention
 from corelm_positions.rope import RotaryPosition
 
 from corelm.cli import verify
+from corelm.conformance import covering as pairs
 from corelm.conformance import mixing
-from corelm.conformance.mixing import check_one, containing, covering, draw
+from corelm.conformance.covering import containing, covering
+from corelm.conformance.mixing import check_one, draw
+from corelm.kinds.mask import MaskFacts
 from corelm.recipe.reader import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +39,7 @@ def test_random_recipes_work_or_are_refused_by_name(chunk):
 
 
 def test_neither_too_few_nor_too_many_random_recipes_validate():
-    verdicts = [mixing.refused(draw(SEED, number)) for number in range(CHUNK * CHUNKS)]
+    verdicts = [pairs.refused(draw(SEED, number)) for number in range(CHUNK * CHUNKS)]
     rate = sum(not codes for codes in verdicts) / len(verdicts)
     print(f"acceptance rate {rate:.1%}")
     assert 0.05 < rate < 0.6
@@ -57,22 +60,22 @@ def test_every_recipe_of_the_covering_array_is_accepted_and_works(share):
 
 
 def test_every_pair_of_parts_that_no_rule_forbids_meets_in_an_accepted_recipe():
-    missing = set(mixing.allowed())
+    missing = set(pairs.allowed())
     for data in covering(SEED):
-        missing -= mixing.met(data)
+        missing -= pairs.met(data)
     assert not missing
 
 
 @pytest.mark.parametrize(
-    "two", [two for two in mixing.all_pairs() if mixing.rule(two)], ids=lambda two: f"{two[0][1]}-{two[1][1]}"
+    "two", [two for two in pairs.all_pairs() if pairs.rule(two)], ids=lambda two: f"{two[0][1]}-{two[1][1]}"
 )
 def test_pairs_that_a_rule_forbids_are_refused_by_its_name(two):
     data = containing(dict(two))
-    assert mixing.refused(data) == [mixing.rule(two).code]
+    assert pairs.refused(data) == [pairs.rule(two).code]
 
 
 def test_the_rules_forbid_few_pairs():
-    assert len(mixing.allowed()) > 0.95 * len(mixing.all_pairs())
+    assert len(pairs.allowed()) > 0.95 * len(pairs.all_pairs())
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -109,7 +112,9 @@ def test_a_part_that_decodes_otherwise_than_it_computes_is_found_out(monkeypatch
     data = containing(WORKS)
     assert check_one(data).error == ""
     prepare = RotaryPosition.prepare
-    monkeypatch.setattr(RotaryPosition, "prepare", lambda self, positions: prepare(self, positions - positions[:, :1]))
+    monkeypatch.setattr(
+        RotaryPosition, "prepare", lambda self, positions: prepare(self, positions - positions[:, :1])
+    )
     assert "cached logits differ" in check_one(data).error
 
 
@@ -118,13 +123,11 @@ def test_a_part_that_sees_padding_is_found_out(monkeypatch):
     forward = GroupedQueryAttention.forward
 
     def blind(self, x, step):
-        step.mask.facts = type(step.mask.facts)(step.mask.facts.documents)
-        if step.slots is None:
-            step.mask.memo.clear()
+        step.mask.facts = MaskFacts(step.mask.facts.documents)
         return forward(self, x, step)
 
     monkeypatch.setattr(GroupedQueryAttention, "forward", blind)
-    assert check_one(data).error
+    assert "a padded row differs from the row alone" in check_one(data).error
 
 
 def test_a_part_whose_gradient_is_no_number_is_found_out(monkeypatch):
@@ -137,8 +140,9 @@ def test_a_part_whose_gradient_is_no_number_is_found_out(monkeypatch):
 
 
 def test_a_validator_that_raises_is_found_out(monkeypatch):
-    monkeypatch.setattr(mixing, "problems", lambda config, resolved: 1 / 0)
-    outcome = check_one(containing(WORKS))
+    data = containing(WORKS)
+    monkeypatch.setattr("corelm.conformance.covering.problems", lambda config, resolved: 1 / 0)
+    outcome = check_one(data)
     assert not outcome.accepted
     assert outcome.error == "the validator raised ZeroDivisionError: division by zero"
 
