@@ -30,14 +30,20 @@ def register(subparsers: Any) -> None:
         "--plugin", action="append", default=[], metavar="NAME", help="only this distribution's parts"
     )
     parser.add_argument("--property", action="append", default=[], metavar="P", help="only this property")
-    parser.add_argument("--examples", type=int, metavar="N", help="examples per property")
+    parser.add_argument("--examples", type=_count, metavar="N", help="examples per property")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the draws (default 0)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write a page that opens in a browser")
     parser.add_argument(
-        "--mixing", type=int, metavar="N", help="instead: draw N random recipes and run what validates"
+        "--mixing", type=_count, metavar="N", help="instead: draw N random recipes and run what validates"
     )
     parser.add_argument("--json", action="store_true", help="print plain data for scripts")
     parser.set_defaults(run=run)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -154,11 +154,17 @@ def cached_equals_full(part: PartUnderTest, draw: Draw) -> None:
     attention, dim, schemes = _subject(part, draw)
     batch, time = draw.integer("batch", 1, 3), draw.integer("time", 2, 9)
     window = draw.choice("window", [None, 2, 3]) if "mask" in part.cls.offers(attention.config) else None
-    documents = torch.tensor([[0] * 2 + [1] * (time - 2)] * batch) if draw.choice("documents", [False, True]) else None
+    documents = (
+        torch.tensor([[0] * 2 + [1] * (time - 2)] * batch) if draw.choice("documents", [False, True]) else None
+    )
     x = draw.normal(batch, time, dim)
     facts: dict[str, Any] = {"schemes": schemes, "rules": causal_rules(window), "documents": documents}
     full = attention(x, layer_step(batch, time, **facts))
-    close(_in_calls(attention, x, _pieces(draw, time), _shelves(attention, window), **facts), full, "in calls and at once")
+    close(
+        _in_calls(attention, x, _pieces(draw, time), _shelves(attention, window), **facts),
+        full,
+        "in calls and at once",
+    )
 
 
 @property_of(
@@ -248,7 +254,9 @@ def window_is_exact(part: PartUnderTest, draw: Draw) -> None:
     x = draw.normal(1, time, dim)
     found = _influence(attention, x, lambda: layer_step(1, time, schemes=schemes, rules=causal_rules(window))) > 0
     ones = torch.ones(time, time, dtype=torch.bool)
-    assert torch.equal(found, ones.tril() & ~ones.tril(-window)), f"window {window}, but the support is\n{found.int()}"
+    assert torch.equal(found, ones.tril() & ~ones.tril(-window)), (
+        f"window {window}, but the support is\n{found.int()}"
+    )
 
 
 @property_of(
@@ -330,7 +338,12 @@ def score_bias_is_used(part: PartUnderTest, draw: Draw) -> None:
     time = draw.integer("time", 3, 6)
     x = draw.normal(2, time, dim)
     rows = ScoreBias(attention.geometry, row=0.5)
-    close(attention(x, layer_step(2, time, schemes=[rows])), attention(x, layer_step(2, time)), "with equal biases", 1e-6)
+    close(
+        attention(x, layer_step(2, time, schemes=[rows])),
+        attention(x, layer_step(2, time)),
+        "with equal biases",
+        1e-6,
+    )
     hidden = ScoreBias(attention.geometry, column=-1e9, at=0)
     other = x.clone()
     other[:, 0] = draw.normal(2, dim)
@@ -386,7 +399,9 @@ def state_goes_back_or_stays_small(part: PartUnderTest, draw: Draw) -> None:
     attention, dim, schemes = _subject(part, draw)
     time, wrong = draw.integer("time", 2, 5), draw.integer("wrong", 1, 3)
     x, shelves = draw.normal(2, time + 1, dim), _shelves(attention)
-    _in_calls(attention, torch.cat([x[:, :time], draw.normal(2, wrong, dim)], 1), [time, wrong], shelves, schemes=schemes)
+    _in_calls(
+        attention, torch.cat([x[:, :time], draw.normal(2, wrong, dim)], 1), [time, wrong], shelves, schemes=schemes
+    )
     recurrent = [name for name, shelf in shelves.items() if not shelf.spec.grows]
     assert bool(recurrent) == ("recurrent" in part.cls.offers(attention.config)), (
         f"slots of fixed size: {recurrent}, but offers {sorted(part.cls.offers(attention.config))}"
@@ -396,4 +411,6 @@ def state_goes_back_or_stays_small(part: PartUnderTest, draw: Draw) -> None:
     for shelf in shelves.values():
         shelf.truncate(time)
     after = _in_calls(attention, x[:, time:], [1], shelves, past=time, schemes=schemes)
-    close(after, attention(x, layer_step(2, time + 1, schemes=schemes))[:, time:], "after going back, and from scratch")
+    close(
+        after, attention(x, layer_step(2, time + 1, schemes=schemes))[:, time:], "after going back, and from scratch"
+    )

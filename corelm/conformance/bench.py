@@ -82,7 +82,13 @@ class Bench:
         return part.cls(config, *arguments)
 
     def subject(
-        self, part: PartUnderTest, draw: Draw, *, dtype: torch.dtype = torch.float64, generic: bool = True, **pins: Any
+        self,
+        part: PartUnderTest,
+        draw: Draw,
+        *,
+        dtype: torch.dtype = torch.float64,
+        generic: bool = True,
+        **pins: Any,
     ) -> Subject:
         """Draw a config and build the part.
 

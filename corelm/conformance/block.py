@@ -14,7 +14,6 @@ from corelm.kinds.block import BlockParts
 from corelm.kinds.component import ComponentConfig
 
 
-
 def _parts(layer: Any, *, attention: bool = True, feedforward: bool = True) -> BlockParts:
     plain = ComponentConfig()
     return BlockParts(
@@ -120,7 +119,9 @@ def branches_may_be_missing(part: PartUnderTest, draw: Draw) -> None:
     subject = part.bench.subject(part, draw)
     lacking = draw.choice("lacking", ["attention", "feedforward"])
     block = part.cls(subject.config, subject.context, _parts(subject.context, **{lacking: False})).double().eval()
-    torch.nn.init.normal_(next(m for n, m in block.named_parameters() if n.endswith("map.weight")), generator=draw.generator())
+    torch.nn.init.normal_(
+        next(m for n, m in block.named_parameters() if n.endswith("map.weight")), generator=draw.generator()
+    )
     y = _run(block, draw.normal(2, 3, subject.context.dim))
     assert y.shape == (2, 3, subject.context.dim) and y.isfinite().all(), f"without {lacking}: {tuple(y.shape)}"
 

@@ -12,7 +12,14 @@ from corelm.conformance.framework import Draw, PartUnderTest, property_of
 from corelm.conformance.tiny import Silent, tiny, weights
 from corelm.kinds.records import Choice, Conversation, Labelled, Message, Preference, Record, Text
 
-TEXTS = ("The cat sat.", "def f(x):\n    return x", "aaa bbb ccc", "It is so, isn't it?", "one two three four", "z y x")
+TEXTS = (
+    "The cat sat.",
+    "def f(x):\n    return x",
+    "aaa bbb ccc",
+    "It is so, isn't it?",
+    "one two three four",
+    "z y x",
+)
 
 
 class EvaluatorBench(Bench):
@@ -34,7 +41,9 @@ def records(reads: str) -> list[Record]:
     return [made[reads](n, t) for n, t in enumerate(TEXTS)]
 
 
-def _measure(part: PartUnderTest, subject: Subject, model: Any, given: list[Record], judge: Any = None) -> dict[str, float]:
+def _measure(
+    part: PartUnderTest, subject: Subject, model: Any, given: list[Record], judge: Any = None
+) -> dict[str, float]:
     more = {"judge": judge} if part.cls.judged else {}
     metrics: dict[str, float] = subject.part.evaluate(model, given, Silent(), **more)
     return metrics
@@ -61,7 +70,9 @@ def order_is_free(part: PartUnderTest, draw: Draw) -> None:
     other = _measure(part, subject, model, [given[i] for i in draw.permutation(len(given)).tolist()], judge)
     assert set(first) == set(other), f"metrics {sorted(first)} and {sorted(other)}"
     for name, value in first.items():
-        assert math.isclose(value, other[name], rel_tol=1e-6, abs_tol=1e-9), f"{name} is {value}, permuted {other[name]}"
+        assert math.isclose(value, other[name], rel_tol=1e-6, abs_tol=1e-9), (
+            f"{name} is {value}, permuted {other[name]}"
+        )
 
 
 @property_of(
@@ -126,7 +137,9 @@ def means_are_means(part: PartUnderTest, draw: Draw) -> None:
     tier="stat",
     examples=1,
     excuse=lambda part: (
-        None if part.cls.headline in ("bits_per_byte", "perplexity") else "only likelihoods improve surely with fitting"
+        None
+        if part.cls.headline in ("bits_per_byte", "perplexity")
+        else "only likelihoods improve surely with fitting"
     ),
 )
 def fitting_helps(part: PartUnderTest, draw: Draw) -> None:

@@ -132,7 +132,9 @@ def every_unit_lives(part: PartUnderTest, draw: Draw) -> None:
                 seen[name] = seen.get(name, torch.zeros_like(alive)) | alive
     for name, alive in seen.items():
         # Whole experts may stay without tokens under a lopsided router; single dead rows are never right.
-        assert not alive.any() or alive.all(), f"rows {(~alive).nonzero().flatten().tolist()} of {name} have no gradient"
+        assert not alive.any() or alive.all(), (
+            f"rows {(~alive).nonzero().flatten().tolist()} of {name} have no gradient"
+        )
 
 
 @property_of(

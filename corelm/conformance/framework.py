@@ -387,7 +387,9 @@ def _pure_surroundings() -> Iterator[None]:
             )
             if not same
         ]
-        assert not touched, f"the global random state of {', '.join(touched)} was changed; use a generator of your own"
+        assert not touched, (
+            f"the global random state of {', '.join(touched)} was changed; use a generator of your own"
+        )
     finally:
         torch.set_rng_state(outside)
 

@@ -50,9 +50,13 @@ def loads(part: PartUnderTest, draw: Draw) -> None:
     kind = active().kinds[part.kind]
     base = kind.load()
     assert issubclass(part.cls, base), f"{part.cls.__qualname__} is no subclass of {base.__qualname__}"
-    missing = sorted(name for name in dir(base) if getattr(getattr(part.cls, name, None), "__isabstractmethod__", False))
+    missing = sorted(
+        name for name in dir(base) if getattr(getattr(part.cls, name, None), "__isabstractmethod__", False)
+    )
     assert not missing, f"{part.cls.__qualname__} leaves unwritten: {', '.join(missing)}"
-    assert issubclass(part.cls.Config, ComponentConfig), "Config must derive from ComponentConfig (strict, no extra keys)"
+    assert issubclass(part.cls.Config, ComponentConfig), (
+        "Config must derive from ComponentConfig (strict, no extra keys)"
+    )
     assert isinstance(part.cls.revision, int), "revision is a whole number"
 
 
@@ -83,9 +87,7 @@ def not_a_stub(part: PartUnderTest, draw: Draw) -> None:
         raise NotApplicable(f"parts of kind {part.kind} may well ignore their input")
     for _ in range(8):
         subject = part.bench.subject(part, draw)
-        first, second = (
-            part.bench.call(subject, part.bench.inputs(subject, draw)) for _ in range(2)
-        )
+        first, second = (part.bench.call(subject, part.bench.inputs(subject, draw)) for _ in range(2))
         if gap(first, second) > 1e-6:
             return
     raise AssertionError("eight pairs of different inputs gave the same output")
@@ -135,7 +137,9 @@ def config_round_trips(part: PartUnderTest, draw: Draw) -> None:
     for name, info in part.cls.Config.model_fields.items():
         assert info.description, f"the option {name!r} has no description"
     if part.record is not None:
-        assert Spec.read(part.kind, Spec(part.record, config).dump() | {"use": part.record.qualified}).config == config
+        assert (
+            Spec.read(part.kind, Spec(part.record, config).dump() | {"use": part.record.qualified}).config == config
+        )
 
 
 @property_of(
@@ -380,5 +384,3 @@ def smallest_input(part: PartUnderTest, draw: Draw) -> None:
     whole = [leaf[:1, :1] for leaf in leaves(part.bench.call(subject, inputs)) if _floating(leaf) and leaf.dim() >= 2]
     alone = [leaf for leaf in leaves(part.bench.call(subject, cut)) if _floating(leaf) and leaf.dim() >= 2]
     close(whole, alone, "the first token alone and among others")
-
-

@@ -99,7 +99,9 @@ def tied_means_tied(part: PartUnderTest, draw: Draw) -> None:
     with torch.no_grad():
         subject.arguments[1].table[0] *= -2
     changed = bool((subject.part(hidden) - before).abs().max() > 1e-9)
-    assert changed == tied, f"tied={tied}, but a changed table {'changes' if changed else 'does not change'} the output"
+    assert changed == tied, (
+        f"tied={tied}, but a changed table {'changes' if changed else 'does not change'} the output"
+    )
 
 
 @property_of(

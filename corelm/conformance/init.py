@@ -25,7 +25,9 @@ class InitBench(Bench):
         """A parameter."""
         role = draw.choice("role", ["matrix", "embedding", "vector", "router", "head"])
         fan_in = draw.choice("fan_in", [16, 64]) if role in ("matrix", "router", "head") else 0
-        info = ParameterInfo(role, fan_in=fan_in, residual=role == "matrix" and draw.choice("residual", [False, True]))
+        info = ParameterInfo(
+            role, fan_in=fan_in, residual=role == "matrix" and draw.choice("residual", [False, True])
+        )
         return {"info": info, "shape": (96, fan_in or 64), "seed": draw.seed()}
 
     def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:

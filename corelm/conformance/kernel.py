@@ -27,7 +27,11 @@ def codes(draw: Draw, *, bits: int | None = None) -> Codes:
     count = int(groups.max()) + 1
     top, generator = 2**bits, draw.generator()
     symmetric = draw.choice("symmetric", [True, False])
-    zero = torch.full((outputs, count), top // 2) if symmetric else torch.randint(top, (outputs, count), generator=generator)
+    zero = (
+        torch.full((outputs, count), top // 2)
+        if symmetric
+        else torch.randint(top, (outputs, count), generator=generator)
+    )
     return Codes(
         codes=torch.randint(top, (outputs, inputs), generator=generator).to(torch.uint8),
         scale=draw.normal(outputs, count).abs().float() * 0.05 + 0.01,
@@ -115,4 +119,6 @@ def rows_are_independent(part: PartUnderTest, draw: Draw) -> None:
     loud[0] *= 1000
     a, b = kernel.matmul(x, prepared)[1:].double(), kernel.matmul(loud, prepared)[1:].double()
     bound = x[1:].double().abs() @ packed.dequantize(torch.float64).abs().T
-    assert bool(((a - b).abs() <= 4 * torch.finfo(dtype).eps * bound + 1e-30).all()), "a loud row changes its neighbours"
+    assert bool(((a - b).abs() <= 4 * torch.finfo(dtype).eps * bound + 1e-30).all()), (
+        "a loud row changes its neighbours"
+    )

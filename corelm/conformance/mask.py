@@ -106,7 +106,9 @@ def window_as_declared(part: PartUnderTest, draw: Draw) -> None:
     full = mask.allows(index, index, MaskFacts())
     distance = (index[:, None] - index)[None]
     if window is None:
-        assert full[:, -1, 0].all() or not mask.trivial(MaskFacts()), "forgets the far past without declaring a window"
+        assert full[:, -1, 0].all() or not mask.trivial(MaskFacts()), (
+            "forgets the far past without declaring a window"
+        )
     else:
         assert not (full & (distance >= window)).any(), f"declares window {window}, but looks further back"
         assert (full & (distance == window - 1)).any(), f"declares window {window}, but never looks that far"
@@ -152,4 +154,6 @@ def the_future_changes_nothing(part: PartUnderTest, draw: Draw) -> None:
     n = draw.integer("kept", 1, len(index))
     documents = None if facts.documents is None else facts.documents[:, :n]
     cut = mask.allows(index[:n], index[:n], MaskFacts(documents=documents))
-    assert same_bits(cut.expand(full[:, :n, :n].shape), full[:, :n, :n]), f"the first {n} tokens alone get other answers"
+    assert same_bits(cut.expand(full[:, :n, :n].shape), full[:, :n, :n]), (
+        f"the first {n} tokens alone get other answers"
+    )

@@ -85,7 +85,9 @@ def centring_as_declared(part: PartUnderTest, draw: Draw) -> None:
     if part.cls.centred:
         close(norm(x + shift), norm(x), "shifted and not", 1e-8)
     else:
-        assert float((norm(x + shift) - norm(x)).detach().abs().max()) > 1e-2, "declared as not centred, but a shift is removed"
+        assert float((norm(x + shift) - norm(x)).detach().abs().max()) > 1e-2, (
+            "declared as not centred, but a shift is removed"
+        )
 
 
 @property_of(
@@ -170,7 +172,8 @@ def euler(part: PartUnderTest, draw: Draw) -> None:
 def rounded_once(part: PartUnderTest, draw: Draw) -> None:
     """Large and small float16, usual bfloat16."""
     dtype, scale = draw.choice(
-        "dtype, magnitude", [(torch.bfloat16, 1.0), (torch.float16, 1e4), (torch.float16, 1e-3), (torch.bfloat16, 1e3)]
+        "dtype, magnitude",
+        [(torch.bfloat16, 1.0), (torch.float16, 1e4), (torch.float16, 1e-3), (torch.bfloat16, 1e3)],
     )
     exact, dim = _plain(part, draw)
     x = (draw.normal(4, dim).clamp(-3, 3) * scale).to(dtype)

@@ -199,4 +199,6 @@ def better_is_lower(part: PartUnderTest, draw: Draw) -> None:
         better = answer.detach() * 0.5
     else:
         better = answer.detach() - 1e-4 * gradient
-    assert float(objective.loss(better, batch).total.detach()) < float(total.detach()), "a better answer has a larger loss"
+    assert float(objective.loss(better, batch).total.detach()) < float(total.detach()), (
+        "a better answer has a larger loss"
+    )

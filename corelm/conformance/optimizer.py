@@ -320,7 +320,9 @@ def first_step_of_adamw(part: PartUnderTest, draw: Draw) -> None:
 def _direction(part: PartUnderTest, draw: Draw, gradient: Tensor) -> Tensor:
     subject = part.bench.subject(part, draw, weight_decay=0.0, momentum=0.0, nesterov=False)
     parameter = nn.Parameter(torch.zeros_like(gradient))
-    optimizer = type(subject.part)(subject.config, [("m.weight", parameter, ParameterInfo("matrix", gradient.shape[1]))])
+    optimizer = type(subject.part)(
+        subject.config, [("m.weight", parameter, ParameterInfo("matrix", gradient.shape[1]))]
+    )
     _step(optimizer, [gradient])
     return -parameter.detach() / parameter.detach().norm() * math.sqrt(min(gradient.shape))
 

@@ -50,7 +50,13 @@ def documents(draw: Draw) -> list[Tokens]:
 
 
 def _stream(packer: Any, inputs: dict[str, Any], **more: Any) -> Any:
-    given = {"batch": inputs["batch"], "time": inputs["time"], "seed": inputs["seed"], "end_of_text": END, "epochs": 1}
+    given = {
+        "batch": inputs["batch"],
+        "time": inputs["time"],
+        "seed": inputs["seed"],
+        "end_of_text": END,
+        "epochs": 1,
+    }
     return packer.stream(inputs["store"], **{**given, **more})
 
 
@@ -158,7 +164,9 @@ def documents_are_told_apart(part: PartUnderTest, draw: Draw) -> None:
                     continue
                 number = 0 if batch.documents is None else int(batch.documents[row, column])
                 document = owner[token]
-                assert seen.setdefault(number, document) == document, f"row {row} holds two documents numbered {number}"
+                assert seen.setdefault(number, document) == document, (
+                    f"row {row} holds two documents numbered {number}"
+                )
                 assert [n for n, d in seen.items() if d == document] == [number], "one document has two numbers"
 
 
@@ -215,7 +223,7 @@ def order_is_drawn(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "packer",
-    statement="The streams of all ranks together are the batches of one process: rank r of world has batches r, r + world …",
+    statement="The streams of all ranks together are the batches of one process: r has batches r, r + world, and so on.",
     catches="duplicates per rank (datasets#5360), a lost remainder, more ranks than batches",
     tier="bit",
     examples=25,
@@ -261,7 +269,9 @@ def groups_stay_together(part: PartUnderTest, draw: Draw) -> None:
     packer, inputs = _ready(part, draw)
     pairs = draw.integer("pairs", 1, 6)
     inputs["store"] = [
-        Tokens(np.arange(10 * n + 1, 10 * n + 4 + n % 2), np.array([False, *[True] * (2 + n % 2)]), str(n), group=n // 2)
+        Tokens(
+            np.arange(10 * n + 1, 10 * n + 4 + n % 2), np.array([False, *[True] * (2 + n % 2)]), str(n), group=n // 2
+        )
         for n in range(2 * pairs)
     ]
     from corelm.errors import UserError

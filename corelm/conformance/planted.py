@@ -34,7 +34,9 @@ class PlantedBug:
 
     def caught(self, *, seed: int = 0) -> Outcome:
         """Hold the wrong part to the property that is meant for it."""
-        return hold(PartUnderTest(self.kind, f"bug:{self.name}", given=self.part), self.property, seed=seed, shrink=False)
+        return hold(
+            PartUnderTest(self.kind, f"bug:{self.name}", given=self.part), self.property, seed=seed, shrink=False
+        )
 
     @property
     def property(self) -> Property:

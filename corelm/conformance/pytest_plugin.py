@@ -18,7 +18,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--corelm`` and ``--corelm-plugin``."""
     group = parser.getgroup("corelm", "conformance of corelm parts")
     group.addoption("--corelm", action="store_true", help="test every installed part against its kind's properties")
-    group.addoption("--corelm-plugin", action="append", default=[], metavar="NAME", help="only this distribution's parts")
+    group.addoption(
+        "--corelm-plugin", action="append", default=[], metavar="NAME", help="only this distribution's parts"
+    )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -43,7 +45,9 @@ class _Collect:
 
         plugins = config.getoption("--corelm-plugin")
         for part, prop in cases(plugins=plugins):
-            items.append(ConformanceItem.from_parent(session, name=f"{part.label}::{prop.name}", part=part, prop=prop))
+            items.append(
+                ConformanceItem.from_parent(session, name=f"{part.label}::{prop.name}", part=part, prop=prop)
+            )
 
 
 class ConformanceItem(pytest.Item):

@@ -160,7 +160,9 @@ def scale_equivariant(part: PartUnderTest, draw: Draw) -> None:
     quantizer, _, codes = _quantize(part, draw, w)
     scaled = quantizer.quantize(w * factor)
     assert torch.equal(scaled.codes, codes.codes), f"weights × {factor} have other codes"
-    assert torch.equal(scaled.dequantize(torch.float64), codes.dequantize(torch.float64) * factor), "values don't scale"
+    assert torch.equal(scaled.dequantize(torch.float64), codes.dequantize(torch.float64) * factor), (
+        "values don't scale"
+    )
 
 
 @property_of(

@@ -65,7 +65,9 @@ def probabilities_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
     """Sum."""
     _, x, routing = _route(part, draw)
     assert routing.probabilities.shape == (len(x), EXPERTS), f"shape {tuple(routing.probabilities.shape)}"
-    close(routing.probabilities.sum(-1), torch.ones(len(x), dtype=routing.probabilities.dtype), "the sum and one", 1e-6)
+    close(
+        routing.probabilities.sum(-1), torch.ones(len(x), dtype=routing.probabilities.dtype), "the sum and one", 1e-6
+    )
 
 
 @property_of(

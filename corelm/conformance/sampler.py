@@ -150,7 +150,9 @@ def nan_is_refused(part: PartUnderTest, draw: Draw) -> None:
     catches="renormalised or rescaled logits, so that the order of filters matters where it shouldn't",
     tier="bit",
     excuse=lambda part: (
-        None if getattr(part.cls, "law", part.name) not in ("temperature", "repetition-penalty") else "it is no filter"
+        None
+        if getattr(part.cls, "law", part.name) not in ("temperature", "repetition-penalty")
+        else "it is no filter"
     ),
 )
 def kept_logits_are_untouched(part: PartUnderTest, draw: Draw) -> None:
@@ -209,7 +211,9 @@ def threshold_is_relative(part: PartUnderTest, draw: Draw) -> None:
     _, logits, _, out = _filtered(part, draw, **{_option(part, "p"): p})
     ratio = (logits - logits.amax(-1, keepdim=True)).exp()
     clear = (ratio - p).abs() > 1e-9
-    assert torch.equal((out > -torch.inf)[clear], (ratio >= p)[clear]), f"other tokens than those within {p} of the best"
+    assert torch.equal((out > -torch.inf)[clear], (ratio >= p)[clear]), (
+        f"other tokens than those within {p} of the best"
+    )
 
 
 @property_of(
@@ -268,7 +272,9 @@ def penalty_lowers_once(part: PartUnderTest, draw: Draw) -> None:
 def only_the_likeliest(part: PartUnderTest, draw: Draw) -> None:
     """One token, the right one."""
     _, logits, _, out = _filtered(part, draw)
-    assert ((out > -torch.inf).sum(-1) == 1).all() and torch.equal(out.argmax(-1), logits.argmax(-1)), "not the argmax"
+    assert ((out > -torch.inf).sum(-1) == 1).all() and torch.equal(out.argmax(-1), logits.argmax(-1)), (
+        "not the argmax"
+    )
 
 
 @property_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -67,11 +68,11 @@ def stays_at_the_end(part: PartUnderTest, draw: Draw) -> None:
 )
 def one_peak(part: PartUnderTest, draw: Draw) -> None:
     """Unimodal."""
-    _, total, path = _path(part, draw)
+    _, _total, path = _path(part, draw)
     peak = path.index(max(path))
     rising, falling = path[: peak + 1], path[peak:]
-    assert all(a <= b + 1e-12 for a, b in zip(rising, rising[1:], strict=False)), f"falls before its peak at {peak}"
-    assert all(b <= a + 1e-12 for a, b in zip(falling, falling[1:], strict=False)), f"rises after its peak at {peak}"
+    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(rising)), f"falls before its peak at {peak}"
+    assert all(b <= a + 1e-12 for a, b in itertools.pairwise(falling)), f"rises after its peak at {peak}"
 
 
 @property_of(
@@ -100,7 +101,7 @@ def no_jumps(part: PartUnderTest, draw: Draw) -> None:
 
     def largest(total: int) -> float:
         path = [schedule.factor(step, total) for step in range(total + 1)]
-        return max(abs(a - b) for a, b in zip(path, path[1:], strict=False))
+        return max(abs(a - b) for a, b in itertools.pairwise(path))
 
     coarse, fine = largest(1_000), largest(8_000)
     assert fine <= 0.6 * coarse or fine <= 0.075, f"largest step {coarse:.4f} of 1000, {fine:.4f} of 8000"

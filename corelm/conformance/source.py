@@ -29,7 +29,9 @@ FIRST = 12
 def files() -> dict[str, tuple[Any, ...]]:
     """Small files of each format that sources read from this machine."""
     folder = Path(tempfile.mkdtemp(prefix="corelm-kit-"))
-    (folder / "rows.jsonl").write_text("".join(json.dumps({"text": t, "label": n % 2}) + "\n" for n, t in enumerate(CORPUS)))
+    (folder / "rows.jsonl").write_text(
+        "".join(json.dumps({"text": t, "label": n % 2}) + "\n" for n, t in enumerate(CORPUS))
+    )
     texts = folder / "texts"
     texts.mkdir()
     for number, content in enumerate(CORPUS):
@@ -93,7 +95,9 @@ def resumes_by_position(part: PartUnderTest, draw: Draw) -> None:
     subject = part.bench.subject(part, draw)
     whole = _first(subject.part)
     for k in sorted({1, len(whole) // 2, len(whole)}):
-        assert _first(subject.part, k)[: len(whole) - k] == whole[k:], f"records({k}) is not what follows the first {k}"
+        assert _first(subject.part, k)[: len(whole) - k] == whole[k:], (
+            f"records({k}) is not what follows the first {k}"
+        )
     assert _first(subject.rebuild()) == whole, "a source built again yields something else"
 
 

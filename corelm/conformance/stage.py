@@ -17,7 +17,9 @@ class StageBench(Bench):
 
     def subject(self, part: PartUnderTest, draw: Draw, **pins: Any) -> Subject:
         """Stages are given data of a type that some of them take."""
-        docstrings = ({"use": "stdlib-docstrings", "yields": y} for y in ("preference", "conversation", "text", "choice"))
+        docstrings = (
+            {"use": "stdlib-docstrings", "yields": y} for y in ("preference", "conversation", "text", "choice")
+        )
         labelled = {"use": "jsonl", "path": files()["path"][0], "yields": "labelled"}
         self.hints = {
             "prompts": (["Once upon a time"],),

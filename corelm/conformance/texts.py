@@ -41,5 +41,7 @@ def _text() -> Any:
 
 def words(draw: Draw, label: str = "word") -> str:
     """A short word that merges apply to."""
-    pieces = st.sampled_from(["a", "b", "an", "ab", "aa", "t", "h", "e", "th", "he", "re", "n", "ana", "s"])
+    pieces = st.sampled_from(
+        ["aaa", "a", "aa", "aaaaa", "b", "an", "ab", "t", "h", "e", "th", "he", "re", "n", "ana", "s"]
+    )
     return draw.of(label, st.lists(pieces, max_size=9).map("".join))

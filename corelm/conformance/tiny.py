@@ -206,7 +206,9 @@ SEEN: list[dict[str, torch.Tensor]] = []
 
 def own(kind: str, part: type[Any], **options: Any) -> Spec[Any]:
     """A spec of one of the kit's own parts, which nobody registered."""
-    record = Record(kind, part.__name__.lower(), f"{part.__module__}:{part.__qualname__}", "", 1, "corelm", "0", "kit")
+    record = Record(
+        kind, part.__name__.lower(), f"{part.__module__}:{part.__qualname__}", "", 1, "corelm", "0", "kit"
+    )
     return Spec(record, part.Config(**options))
 
 

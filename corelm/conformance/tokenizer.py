@@ -94,7 +94,9 @@ def ids_are_in_range(part: PartUnderTest, draw: Draw) -> None:
     ids = tokenizer.encode(s, allow_special=True)
     assert all(type(i) is int and 0 <= i < size for i in ids), f"ids {ids} with a vocabulary of {size}"
     assert sorted(tokenizer.specials) == sorted(SPECIALS), f"special tokens {sorted(tokenizer.specials)}"
-    assert all(0 <= i < size for i in tokenizer.specials.values()), f"{tokenizer.specials} with a vocabulary of {size}"
+    assert all(0 <= i < size for i in tokenizer.specials.values()), (
+        f"{tokenizer.specials} with a vocabulary of {size}"
+    )
     assert len(set(tokenizer.specials.values())) == len(SPECIALS), "two special tokens share an id"
     for i in (0, size - 1):
         assert isinstance(tokenizer.decode_bytes([i]), bytes)
@@ -240,7 +242,7 @@ def merges_in_order(part: PartUnderTest, draw: Draw) -> None:
 
 def _ambiguous(tokenizer: Any, draw: Draw) -> str:
     """A word of a few learnt pieces, its first letter cut off, so that pieces compete for the rest."""
-    if draw.choice("word of", ["pieces", "letters"]) == "letters":
+    if draw.choice("word of", ["letters", "pieces"]) == "letters":
         return words(draw)
     learnt = list(range(256, 256 + len(tokenizer.merges)))
     count = draw.integer("pieces", 2, 4)
@@ -276,7 +278,9 @@ def saves_as_json(part: PartUnderTest, draw: Draw) -> None:
             if name.endswith(".json"):
                 json.loads(content)
         loaded = part.cls.load(subject.config, first)
-    assert loaded.specials == subject.part.specials and loaded.vocab_size == subject.part.vocab_size, "specials or size"
+    assert loaded.specials == subject.part.specials and loaded.vocab_size == subject.part.vocab_size, (
+        "specials or size"
+    )
     for s in (*TRAPS, *CORPUS, text(draw)):
         assert loaded.encode(s) == subject.part.encode(s), f"loaded, it encodes {s!r} otherwise"
         assert loaded.encode(s, allow_special=True) == subject.part.encode(s, allow_special=True)
@@ -299,7 +303,9 @@ def training_ignores_order(part: PartUnderTest, draw: Draw) -> None:
         a.save(first)
         b.save(second)
         for path in sorted(first.iterdir()):
-            assert path.read_bytes() == (second / path.name).read_bytes(), f"{path.name} depends on the documents' order"
+            assert path.read_bytes() == (second / path.name).read_bytes(), (
+                f"{path.name} depends on the documents' order"
+            )
 
 
 @property_of(

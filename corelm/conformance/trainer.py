@@ -283,8 +283,6 @@ def learns_to_count(part: PartUnderTest, draw: Draw) -> None:
     targets = torch.cat([ids[:, 1:], torch.full((6, 1), IGNORE)], 1)
     watch, model = Silent(), _small(draw.seed(), dtype=torch.float32)
     optimizer = Spec.read("optimizer", {"use": "adamw", "learning_rate": 0.03})
-    _trainer(part, draw, clip=1.0).fit(
-        job(model, [Batch(ids, targets)], steps=80, optimizer=optimizer, watch=watch)
-    )
+    _trainer(part, draw, clip=1.0).fit(job(model, [Batch(ids, targets)], steps=80, optimizer=optimizer, watch=watch))
     loss = watch.steps[-1]["loss"]
     assert loss < 0.5 * math.log(IDS), f"after 80 steps the loss is {loss:.3f}, guessing has {math.log(IDS):.3f}"

@@ -83,7 +83,18 @@ def _without_padding(ids: Tensor, valid: Tensor | None) -> Tensor:
     return ids if valid is None else torch.where(valid, ids, ids[:, -1:])
 
 
+def require_vocabulary(model: LanguageModel) -> None:
+    """Refuse to write or score text with a reward model or a classifier."""
+    if model.head.reads != "vocabulary":
+        raise UserError(
+            f"this model's head gives {model.head.reads}, no logits of tokens: it can't write or score text",
+            remedy="Take the model that it was made from.",
+            code="head-not-vocabulary",
+        )
+
+
 def _check(model: LanguageModel, ids: Tensor, valid: Tensor | None, max_new_tokens: int) -> None:
+    require_vocabulary(model)
     if ids.shape[1] == 0:
         raise UserError("there is nothing to continue", remedy="Give at least one token.", code="prompt-empty")
     if valid is not None and not bool(valid[:, -1].all()):

@@ -124,7 +124,9 @@ def load(
         )
     facts = _facts(folder / "model.json")
     path = folder / "model.safetensors"
-    if not path.is_file() or sha256(path) != facts["sha256"]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing", remedy="Copy it again, or make the folder anew.", code="model-damaged")
+    if sha256(path) != facts["sha256"]:
         raise damaged(path)
     try:
         tensors = load_file(path)

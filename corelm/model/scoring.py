@@ -12,6 +12,7 @@ from torch import Tensor
 from corelm.kinds.batch import IGNORE, pad_rows
 from corelm.kinds.language_model import Likelihood, Request
 from corelm.kinds.logprobs import token_logprobs
+from corelm.model.generation import require_vocabulary
 
 if TYPE_CHECKING:
     from corelm.model.language_model import LanguageModel
@@ -64,6 +65,7 @@ def rolling(model: LanguageModel, texts: Sequence[str]) -> list[Likelihood]:
 
 
 def _likelihoods(model: LanguageModel, windows: list[Window], count: int) -> list[Likelihood]:
+    require_vocabulary(model)
     sums, greedy, tokens = [0.0] * count, [True] * count, [0] * count
     for batch in _batches(windows):
         for window, (logprob, likeliest) in zip(batch, _score(model, batch), strict=True):

@@ -59,7 +59,7 @@ class Watchers:
         for tracker in list(self._trackers):
             try:
                 getattr(tracker, method)(*args, **kwargs)
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # rich ends the process when its pipe is closed
                 self._trackers.remove(tracker)
                 self._report(f"tracker {type(tracker).__name__}", method, error)
 
@@ -77,7 +77,7 @@ class Watchers:
         self.tell("open", folder, recipe, stages)
         self.event("run-start", folder=str(folder), recipe=dict(recipe))
 
-    def _report(self, who: str, where: str, error: Exception) -> None:
+    def _report(self, who: str, where: str, error: BaseException) -> None:
         message = f"{who} failed in {where} and is dropped: {type(error).__name__}: {error}"
         print(message, file=sys.stderr)
         self.tell("note", None, message)

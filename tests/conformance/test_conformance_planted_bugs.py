@@ -5,13 +5,14 @@ import pytest
 from corelm.conformance.framework import hold
 from corelm.conformance.planted import planted_bugs, references
 from corelm.conformance.selection import properties
-from corelm.registration import active
 
 
 @pytest.mark.parametrize("bug", planted_bugs(), ids=lambda bug: f"{bug.kind}-{bug.name}")
 def test_every_planted_bug_is_caught_by_the_property_meant_for_it(bug):
     outcome = bug.caught()
-    assert outcome.status == "failed", f"{bug.what} survived {outcome.ran} examples: {outcome.status} {outcome.reason}"
+    assert outcome.status == "failed", (
+        f"{bug.what} survived {outcome.ran} examples: {outcome.status} {outcome.reason}"
+    )
 
 
 @pytest.mark.parametrize(

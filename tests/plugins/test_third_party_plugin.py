@@ -77,8 +77,8 @@ class Environment:
         pip("--python", self.python, *arguments)
 
     def run(self, arguments: Sequence[str], code: int = 0) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        environment.pop("CORELM_DISABLE", None)
+        environment = {k: v for k, v in os.environ.items() if k not in ("CORELM_DISABLE", "PYTEST_ADDOPTS")}
+        environment["OMP_NUM_THREADS"] = "1"
         command = [str(self.python), *arguments]
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, cwd=self.folder, env=environment, timeout=120

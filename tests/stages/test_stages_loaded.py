@@ -89,6 +89,16 @@ def test_moving_the_loaded_folder_redoes_nothing(workshop, made):
     assert set(statuses(result).values()) == {"up to date"}
 
 
+def test_a_loaded_model_gets_the_tokenizer_that_the_recipe_loads(workshop, made):
+    sections = {"corpus": workshop.data("text"), "tokenizer": "bytes", "model": MODEL}
+    plain = workshop.run("plain", {"base": workshop.training("pretrain", tokens=256)}, **sections).folder / "base"
+    stages = {"small": {"use": "quantize", "with": "round-to-nearest"}}
+    workshop.run("own", stages, model={"load": str(made / "base")})
+    result = workshop.run("own", stages, model={"load": str(made / "base")}, tokenizer={"load": str(plain)})
+    assert result["model"].status == "done" and "inputs.tokenizer" in result["model"].reason
+    assert "<|im_start|>" not in corelm.load(result.folder / "small").tokenizer.specials
+
+
 @pytest.mark.parametrize("what", ["tokenizer", "."])
 def test_a_tokenizer_is_loaded_from_its_folder_or_a_models(workshop, made, what):
     sections = {"corpus": workshop.data("text"), "tokenizer": {"load": str(made / "base" / what)}, "model": MODEL}

@@ -105,7 +105,7 @@ class _Pairs:
             for answer in (record.chosen, record.rejected):
                 ids = template.render([*record.prompt, Message("assistant", answer)], tokenizer).ids
                 first = self.owner.learnt(start, len(ids))
-                rows.append((ids, [t if at >= first else IGNORE for at, t in enumerate(ids)][1:] + [IGNORE]))
+                rows.append((ids, [*[t if at >= first else IGNORE for at, t in enumerate(ids)][1:], IGNORE]))
         width = max(len(ids) for ids, _ in rows)
         ids = torch.tensor([[*row, *[0] * (width - len(row))] for row, _ in rows])
         targets = torch.tensor([[*row, *[IGNORE] * (width - len(row))] for _, row in rows])

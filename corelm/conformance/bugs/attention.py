@@ -292,7 +292,9 @@ class StateOnTheModule(TwoHeads):
     def store(self, k: Tensor, v: Tensor, step: LayerStep) -> tuple[Tensor, Tensor, Tensor]:
         k, v, index = super().store(k, v, step)
         if step.step.past and "kept" in self.__dict__ and len(self.__dict__["kept"]) != len(k):
-            k = torch.cat([self.__dict__["kept"][:1].expand(len(k), -1, -1, -1)[..., : step.step.past, :], k[..., -1:, :]], -2)
+            k = torch.cat(
+                [self.__dict__["kept"][:1].expand(len(k), -1, -1, -1)[..., : step.step.past, :], k[..., -1:, :]], -2
+            )
         self.__dict__["kept"] = k.detach()
         return k, v, index
 

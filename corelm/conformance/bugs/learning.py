@@ -207,7 +207,9 @@ def _mixes(self: Any, x: Tensor) -> Tensor:
 
 
 plant("identity_at_the_start", "the addition begins at one")(_variant("StartsAtOne", start=1.0))
-plant("merged_equals_wrapped", "the factor is forgotten in merging")(_variant("ForgetsTheFactor", scale=lambda self: 1.0))
+plant("merged_equals_wrapped", "the factor is forgotten in merging")(
+    _variant("ForgetsTheFactor", scale=lambda self: 1.0)
+)
 plant("base_is_frozen", "the base is trained as well")(_variant("TrainsTheBase", freeze=lambda self, linear: linear))
 plant("additions_are_declared", "bare parameters")(_variant("BareAdditions", declare_both=_bare))
 plant("tokenwise", "the mean over tokens is added")(_variant("MixesTokensIn", forward=_mixes))

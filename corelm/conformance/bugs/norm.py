@@ -192,7 +192,7 @@ class NarrowWidths(RootMeanSquare):
         super().__init__(config, dim)
 
 
-@plant("summary_is_docstring")
+@plant("summary_is_docstring", "no docstring at all")
 class NoDocstring(RootMeanSquare):
     __doc__ = None
 

@@ -13,7 +13,6 @@ from corelm.kinds.component import ComponentConfig
 from corelm.kinds.optimizer import Optimizer
 from corelm.kinds.parameters import ParameterInfo
 
-
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -79,13 +78,17 @@ class Moments(Optimizer):
             g = self.gradient(p, info)
             if g is None:
                 continue
-            state = self.state.setdefault(name, {"step": 0, "mean": torch.zeros_like(p), "square": torch.zeros_like(p)})
+            state = self.state.setdefault(
+                name, {"step": 0, "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+            )
             state["step"] += 1
             t = self.count(state)
             state["mean"].mul_(beta1).add_(g, alpha=1 - beta1)
             state["square"].mul_(beta2).addcmul_(g, g, value=1 - beta2)
             self.shrink(p, info, rate)
-            p.sub_(self.move(state["mean"] / (1 - beta1**t), self.denominator(state["square"], 1 - beta2**t)), alpha=rate)
+            p.sub_(
+                self.move(state["mean"] / (1 - beta1**t), self.denominator(state["square"], 1 - beta2**t)), alpha=rate
+            )
 
     def move(self, mean: Tensor, denominator: Tensor) -> Tensor:
         """Direction."""

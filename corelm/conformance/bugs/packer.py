@@ -79,7 +79,9 @@ class Rows(Packer):
             ids = document.ids.tolist()
             for start in range(0, len(ids), time):
                 stop = min(len(ids), start + time)
-                rows.append([ids[start:stop], self.targets(document, start, stop), number, document.name, document.group])
+                rows.append(
+                    [ids[start:stop], self.targets(document, start, stop), number, document.name, document.group]
+                )
         return rows
 
     def targets(self, document: Tokens, start: int, stop: int) -> list[int]:

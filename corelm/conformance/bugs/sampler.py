@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -262,5 +261,3 @@ class Smooths(Cooler):
 
     def filter(self, logits: Tensor, ids: Tensor) -> Tensor:
         return super().filter(logits, ids) * 0.999
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +48,7 @@ class Pairs(Tokenizer):
         self.names = tuple(specials)
         lines = [list(document.encode()) for document in documents]
         for new in range(256, self.config.vocab_size - len(specials)):
-            counts = Counter(pair for line in lines for pair in zip(line, line[1:], strict=False))
+            counts = Counter(pair for line in lines for pair in itertools.pairwise(line))
             if not counts:
                 raise UserError("too few pairs")
             pair = self.best(counts)
