@@ -162,14 +162,16 @@ class Registry:
         remedy = f"kinds: {', '.join(sorted(self.kinds))}"
         raise RegistrationError(f"unknown kind {name!r}{hint}", remedy=remedy, code="unknown-kind")
 
-    def find(self, kind: str, name: str) -> Record:
-        """Return the part ``name`` (plain or ``distribution:name``) of a kind.
+    def find(self, kind: str, name: str, *, prefer: str = "") -> Record:
+        """Return the part ``name`` (plain or ``distribution:name``) of a kind; of several, ``prefer``'s.
 
         Raises:
             RegistrationError: unknown, or a plain name that two distributions claim; the message says what was meant.
         """
         self.kind(kind)
         found = [r for r in self.records if r.kind == kind and name in (r.name, r.qualified)]
+        if len(found) > 1:
+            found = [r for r in found if r.distribution == prefer] or found
         if len(found) == 1:
             return found[0]
         if found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 EPILOG = """examples:
@@ -30,9 +31,12 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it."""
+    from corelm.cli.plugins import warn_of_failures
     from corelm.pipeline.runner import run as run_recipe
     from corelm.recipe.reader import Recipe
+    from corelm.registration import active
 
+    warn_of_failures(active(), sys.stderr)
     recipe = Recipe.read(args.recipe, overrides=args.overrides)
     result = run_recipe(recipe, args.out, redo=args.redo)
     if args.json:

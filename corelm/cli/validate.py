@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 EPILOG = """examples:
@@ -29,8 +30,11 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read it; what is wrong is raised."""
+    from corelm.cli.plugins import warn_of_failures
     from corelm.recipe.reader import Recipe
+    from corelm.registration import active
 
+    warn_of_failures(active(), sys.stderr)
     recipe = Recipe.read(args.recipe, overrides=args.overrides)
     stages = ", ".join(recipe.config.stages) or "none"
     print(json.dumps([]) if args.json else f"{args.recipe} is valid; stages: {stages}")

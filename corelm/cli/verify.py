@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from corelm.conformance.framework import Outcome
+    from corelm.conformance.running import Outcome
 
 HELP = "hold installed parts to the properties of their kinds"
 

@@ -89,7 +89,7 @@ def others_stay_frozen(part: PartUnderTest, draw: Draw) -> None:
     """One step of descent on what the aligner gives."""
     alignment, given, _ = _prepared(part, draw)
     others = {role: model for role, model in given.models.items() if role != "policy"}
-    before = {role: weights(model) for role, model in others.items()}
+    before = {role: weights(model.module) for role, model in others.items()}
     batch = next(alignment.stream)
     alignment.objective.evaluate(alignment.trained, batch).total.backward()
     with torch.no_grad():
@@ -97,9 +97,9 @@ def others_stay_frozen(part: PartUnderTest, draw: Draw) -> None:
             if parameter.grad is not None:
                 parameter.sub_(0.1 * parameter.grad)
     for role, model in others.items():
-        assert all(p.grad is None for p in model.parameters()), f"the {role} has a gradient"
-        assert same_bits(before[role], weights(model)), f"the {role} changed"
-        assert not model.training, f"the {role} is in training mode"
+        assert all(p.grad is None for p in model.module.parameters()), f"the {role} has a gradient"
+        assert same_bits(before[role], weights(model.module)), f"the {role} changed"
+        assert not model.module.training, f"the {role} is in training mode"
 
 
 @property_of(

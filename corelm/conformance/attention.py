@@ -7,56 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from corelm.conformance.bench import Bench, Subject, close
-from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
-from corelm.conformance.harness import Everything, QueryFactor, ScoreBias, Shelf, Turning, causal_rules, layer_step
+from corelm.conformance import attention_state
+from corelm.conformance.attention_bench import needs, ready, weighs
+from corelm.conformance.bench import close
+from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.harness import Everything, QueryFactor, ScoreBias, Turning, causal_rules, layer_step
 from corelm.kinds.component import ComponentConfig
-from corelm.kinds.position import Position
 
-
-class AttentionBench(Bench):
-    """Attention is given a step of its own; documents, padding and state are drawn where a property needs them."""
-
-    kind = "attention"
-    module = True
-
-    def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
-        """Built with the layer's context."""
-        return (context,)
-
-    def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
-        """A few short rows."""
-        return {"x": draw.normal(2, draw.choice("time", [4, 1, 7]), subject.context.dim)}
-
-    def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
-        """Mix, causally."""
-        x = inputs["x"]
-        return subject.part(x, layer_step(x.shape[0], x.shape[1]))
-
-
-def _subject(part: PartUnderTest, draw: Draw, *, sharp: bool = True) -> tuple[Any, int, list[Position]]:
-    """A part, its width, and perhaps a rotation; half of the time with weights so large that softmax is sharp."""
-    subject = part.bench.subject(part, draw)
-    attention = subject.part
-    if sharp and draw.choice("weights", ["usual", "×17"]) == "×17":
-        with torch.no_grad():
-            for name, parameter in attention.named_parameters():
-                if parameter.dim() == 2 and not name.startswith("output"):
-                    parameter.mul_(17)
-    schemes: list[Position] = []
-    if "rotation" in part.cls.offers(subject.config) and attention.geometry and draw.choice("turning", [False, True]):
-        schemes = [Turning(ComponentConfig(), attention.geometry)]
-    return attention, subject.context.dim, schemes
-
-
-def _offer(part: PartUnderTest, attention: Any, capability: str) -> None:
-    if capability not in part.cls.offers(attention.config):
-        raise NotApplicable(f"it doesn't offer {capability!r}")
-
-
-def _not_recurrent(part: PartUnderTest, attention: Any) -> None:
-    if "recurrent" in part.cls.offers(attention.config):
-        raise NotApplicable("a recurrent mixer is no weighted mean of its inputs")
+__all__ = ["attention_state"]
 
 
 @property_of(
@@ -68,7 +26,7 @@ def _not_recurrent(part: PartUnderTest, attention: Any) -> None:
 )
 def causal(part: PartUnderTest, draw: Draw) -> None:
     """Replace the future."""
-    attention, dim, schemes = _subject(part, draw)
+    attention, dim, schemes = ready(part, draw)
     batch, time = draw.integer("batch", 1, 3), draw.integer("time", 2, 9)
     t = draw.integer("t", 0, time - 2)
     x = draw.normal(batch, time, dim)
@@ -104,67 +62,11 @@ def _influence(attention: nn.Module, x: Tensor, step: Any) -> Tensor:
 )
 def looks_at_all_of_the_past(part: PartUnderTest, draw: Draw) -> None:
     """The support of the Jacobian is the triangle."""
-    attention, dim, schemes = _subject(part, draw, sharp=False)
+    attention, dim, schemes = ready(part, draw, sharp=False)
     time = draw.integer("time", 2, 7)
     found = _influence(attention, draw.normal(2, time, dim), lambda: layer_step(2, time, schemes=schemes)) > 0
     expected = torch.ones(time, time, dtype=torch.bool).tril()
     assert torch.equal(found, expected), f"output depends on input as\n{found.int()}\nrather than on all of the past"
-
-
-def _pieces(draw: Draw, time: int) -> list[int]:
-    pieces: list[int] = []
-    while sum(pieces) < time:
-        pieces.append(min(draw.quiet(_one_to_three()), time - sum(pieces)))
-    draw.note("calls of", pieces)
-    return pieces
-
-
-def _one_to_three() -> Any:
-    from hypothesis import strategies
-
-    return strategies.integers(1, 3)
-
-
-def _shelves(attention: Any, window: int | None = None) -> dict[str, Shelf]:
-    return {name: Shelf(spec) for name, spec in attention.slots(window).items()}
-
-
-def _in_calls(
-    attention: Any, x: Tensor, pieces: list[int], shelves: dict[str, Shelf], *, past: int = 0, **facts: Any
-) -> Tensor:
-    """Outputs of the new tokens ``x``, computed in several calls; masks and documents cover past and new tokens."""
-    outputs, start = [], past
-    for count in pieces:
-        end = start + count
-        cut = {k: v[:, :end] if isinstance(v, Tensor) else v for k, v in facts.items()}
-        step = layer_step(x.shape[0], count, past=start, slots=shelves, **cut)
-        outputs.append(attention(x[:, start - past : end - past], step))
-        start = end
-    return torch.cat(outputs, 1)
-
-
-@property_of(
-    "attention",
-    statement="Computing token by token, or in any pieces, through the state equals one call over the whole.",
-    catches="a mask that forgets the past's length, positions that restart, a stale cache (transformers#25420)",
-    examples=30,
-)
-def cached_equals_full(part: PartUnderTest, draw: Draw) -> None:
-    """Any composition of the length."""
-    attention, dim, schemes = _subject(part, draw)
-    batch, time = draw.integer("batch", 1, 3), draw.integer("time", 2, 9)
-    window = draw.choice("window", [None, 2, 3]) if "mask" in part.cls.offers(attention.config) else None
-    documents = (
-        torch.tensor([[0] * 2 + [1] * (time - 2)] * batch) if draw.choice("documents", [False, True]) else None
-    )
-    x = draw.normal(batch, time, dim)
-    facts: dict[str, Any] = {"schemes": schemes, "rules": causal_rules(window), "documents": documents}
-    full = attention(x, layer_step(batch, time, **facts))
-    close(
-        _in_calls(attention, x, _pieces(draw, time), _shelves(attention, window), **facts),
-        full,
-        "in calls and at once",
-    )
 
 
 @property_of(
@@ -174,7 +76,7 @@ def cached_equals_full(part: PartUnderTest, draw: Draw) -> None:
 )
 def rows_are_independent(part: PartUnderTest, draw: Draw) -> None:
     """Shuffle rows."""
-    attention, dim, schemes = _subject(part, draw)
+    attention, dim, schemes = ready(part, draw)
     time = draw.integer("time", 1, 6)
     x, rows = draw.normal(3, time, dim), draw.permutation(3)
     y = attention(x, layer_step(3, time, schemes=schemes))
@@ -190,7 +92,7 @@ def rows_are_independent(part: PartUnderTest, draw: Draw) -> None:
 )
 def padding_is_invisible(part: PartUnderTest, draw: Draw) -> None:
     """Pad with magnitude 100."""
-    attention, dim, schemes = _subject(part, draw)
+    attention, dim, schemes = ready(part, draw)
     time, pads = draw.integer("time", 1, 6), draw.integer("pads", 1, 3)
     left = draw.choice("side", ["left", "right"]) == "left"
     x, padding = draw.normal(2, time, dim), draw.normal(2, pads, dim, scale=100.0)
@@ -206,31 +108,13 @@ def padding_is_invisible(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "attention",
-    statement="Continuing left-padded rows through the state equals computing each row without padding.",
-    catches="a cache that forgets which of its tokens are padding (transformers#29149)",
-    examples=15,
-)
-def padded_rows_continue(part: PartUnderTest, draw: Draw) -> None:
-    """Prefill padded, then go on in pieces."""
-    attention, dim, schemes = _subject(part, draw)
-    time, pads = draw.integer("time", 3, 7), draw.integer("pads", 1, 3)
-    x = draw.normal(1, time, dim)
-    padded = torch.cat([draw.normal(1, pads, dim, scale=100.0), x], 1)
-    valid = torch.cat([torch.zeros(1, pads, dtype=torch.bool), torch.ones(1, time, dtype=torch.bool)], 1)
-    pieces = [pads + 1, *_pieces(draw, time - 1)]
-    y = _in_calls(attention, padded, pieces, _shelves(attention), schemes=schemes, valid=valid)
-    close(y[:, pads:], attention(x, layer_step(1, time, schemes=schemes)), "padded in calls and alone at once")
-
-
-@property_of(
-    "attention",
     statement="Documents packed into one row give what each gives alone.",
     catches="positions restart but attention looks across (nanoVLM#204), state carried into the next document",
     examples=25,
 )
 def packed_equals_separate(part: PartUnderTest, draw: Draw) -> None:
     """Two or three documents in a row."""
-    attention, dim, schemes = _subject(part, draw)
+    attention, dim, schemes = ready(part, draw)
     lengths = [draw.integer("length", 1, 4) for _ in range(draw.integer("documents", 2, 3))]
     x = draw.normal(2, sum(lengths), dim)
     documents = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).expand(2, -1)
@@ -248,8 +132,8 @@ def packed_equals_separate(part: PartUnderTest, draw: Draw) -> None:
 )
 def window_is_exact(part: PartUnderTest, draw: Draw) -> None:
     """The support of the Jacobian is the band."""
-    attention, dim, schemes = _subject(part, draw, sharp=False)
-    _offer(part, attention, "mask")
+    attention, dim, schemes = ready(part, draw, sharp=False)
+    needs(part, attention, "mask")
     time, window = draw.integer("time", 3, 7), draw.integer("window", 1, 3)
     x = draw.normal(1, time, dim)
     found = _influence(attention, x, lambda: layer_step(1, time, schemes=schemes, rules=causal_rules(window))) > 0
@@ -266,9 +150,9 @@ def window_is_exact(part: PartUnderTest, draw: Draw) -> None:
 )
 def permutation_equivariant(part: PartUnderTest, draw: Draw) -> None:
     """Shuffle tokens under a mask that allows everything."""
-    attention, dim, _ = _subject(part, draw)
-    _offer(part, attention, "mask")
-    _not_recurrent(part, attention)
+    attention, dim, _ = ready(part, draw)
+    needs(part, attention, "mask")
+    weighs(part, attention)
     time = draw.integer("time", 2, 7)
     x, order = draw.normal(2, time, dim), draw.permutation(time)
     y = attention(x, layer_step(2, time, rules=[Everything(ComponentConfig())]))
@@ -282,8 +166,8 @@ def permutation_equivariant(part: PartUnderTest, draw: Draw) -> None:
 )
 def weights_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
     """Equal values mix to themselves."""
-    attention, dim, schemes = _subject(part, draw)
-    _not_recurrent(part, attention)
+    attention, dim, schemes = ready(part, draw)
+    weighs(part, attention)
     time = draw.integer("time", 2, 7)
     x = draw.normal(2, 1, dim).expand(2, time, dim)
     y = attention(x, layer_step(2, time, schemes=schemes))
@@ -297,9 +181,9 @@ def weights_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
 )
 def no_query_gives_the_mean(part: PartUnderTest, draw: Draw) -> None:
     """Uniform weights."""
-    attention, dim, _ = _subject(part, draw)
-    _offer(part, attention, "query")
-    _not_recurrent(part, attention)
+    attention, dim, _ = ready(part, draw)
+    needs(part, attention, "query")
+    weighs(part, attention)
     time = draw.integer("time", 2, 7)
     x = draw.normal(2, time, dim)
     y = attention(x, layer_step(2, time, schemes=[QueryFactor(ComponentConfig(), attention.geometry)]))
@@ -315,8 +199,8 @@ def no_query_gives_the_mean(part: PartUnderTest, draw: Draw) -> None:
 )
 def rotation_is_used(part: PartUnderTest, draw: Draw) -> None:
     """Shift all positions, then leave the rotation out."""
-    attention, dim, _ = _subject(part, draw, sharp=False)
-    _offer(part, attention, "rotation")
+    attention, dim, _ = ready(part, draw, sharp=False)
+    needs(part, attention, "rotation")
     assert attention.geometry is not None, "it offers rotation, but has no geometry for position schemes"
     if attention.geometry.head_dim < 2:
         draw.reject()
@@ -333,8 +217,8 @@ def rotation_is_used(part: PartUnderTest, draw: Draw) -> None:
 )
 def score_bias_is_used(part: PartUnderTest, draw: Draw) -> None:
     """Constant rows, then one hidden column."""
-    attention, dim, _ = _subject(part, draw)
-    _offer(part, attention, "scores")
+    attention, dim, _ = ready(part, draw)
+    needs(part, attention, "scores")
     time = draw.integer("time", 3, 6)
     x = draw.normal(2, time, dim)
     rows = ScoreBias(attention.geometry, row=0.5)
@@ -365,52 +249,3 @@ def large_inputs_are_finite(part: PartUnderTest, draw: Draw) -> None:
     assert y.isfinite().all(), "the output is not finite"
     y.mean().backward()
     assert x.grad is not None and x.grad.isfinite().all(), "the gradient is not finite"
-
-
-@property_of(
-    "attention",
-    statement="Rows of the state can be selected, repeated and reordered: what follows is what each row gives alone.",
-    catches="state outside of the slots, rows tied together (beam search, batching)",
-    examples=15,
-)
-def state_rows_can_be_selected(part: PartUnderTest, draw: Draw) -> None:
-    """Prefill three rows, keep some in another order, go on."""
-    attention, dim, schemes = _subject(part, draw)
-    time, more = draw.integer("time", 1, 4), draw.integer("more", 1, 3)
-    x, rows = draw.normal(3, time, dim), torch.tensor(draw.choice("rows", [[1], [2, 0], [0, 0, 1]]))
-    y = draw.normal(len(rows), more, dim)
-    shelves = _shelves(attention)
-    _in_calls(attention, x, [time], shelves, schemes=schemes)
-    for shelf in shelves.values():
-        shelf.select(rows)
-    after = _in_calls(attention, y, [1] * more, shelves, past=time, schemes=schemes)
-    full = attention(torch.cat([x[rows], y], 1), layer_step(len(rows), time + more, schemes=schemes))
-    close(after, full[:, time:], "selected rows and rows from scratch")
-
-
-@property_of(
-    "attention",
-    statement="A growing state cut back to length n goes on as if nothing had followed; a fixed one keeps its size.",
-    catches="a length kept outside of the slots, a recurrent state that grows",
-    examples=15,
-)
-def state_goes_back_or_stays_small(part: PartUnderTest, draw: Draw) -> None:
-    """Speculate, go back, go on; or compare sizes."""
-    attention, dim, schemes = _subject(part, draw)
-    time, wrong = draw.integer("time", 2, 5), draw.integer("wrong", 1, 3)
-    x, shelves = draw.normal(2, time + 1, dim), _shelves(attention)
-    _in_calls(
-        attention, torch.cat([x[:, :time], draw.normal(2, wrong, dim)], 1), [time, wrong], shelves, schemes=schemes
-    )
-    recurrent = [name for name, shelf in shelves.items() if not shelf.spec.grows]
-    assert bool(recurrent) == ("recurrent" in part.cls.offers(attention.config)), (
-        f"slots of fixed size: {recurrent}, but offers {sorted(part.cls.offers(attention.config))}"
-    )
-    if recurrent:
-        return  # the shelf has compared each stored shape with the declared one, which knows no time
-    for shelf in shelves.values():
-        shelf.truncate(time)
-    after = _in_calls(attention, x[:, time:], [1], shelves, past=time, schemes=schemes)
-    close(
-        after, attention(x, layer_step(2, time + 1, schemes=schemes))[:, time:], "after going back, and from scratch"
-    )

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from corelm.conformance.bench import leaves
-from corelm.conformance.framework import Draw, PartUnderTest, hold, known, property_of
+from corelm.conformance.framework import Draw, PartUnderTest, known, property_of
+from corelm.conformance.running import hold
 
 
 def main(kind: str, target: str) -> str:

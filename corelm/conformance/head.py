@@ -66,7 +66,7 @@ def outputs_as_declared(part: PartUnderTest, draw: Draw) -> None:
     subject = part.bench.subject(part, draw)
     count, reads = subject.part.outputs, part.cls.reads
     fits = {"vocabulary": count == subject.context.vocab_size, "scalar": count == 1, "classes": count >= 2}
-    assert reads in fits and fits[reads], f"reads {reads!r} with {count} outputs"
+    assert fits.get(reads), f"reads {reads!r} with {count} outputs"
 
 
 @property_of(

@@ -23,7 +23,8 @@ class InitBench(Bench):
 
     def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
         """A parameter."""
-        role = draw.choice("role", ["matrix", "embedding", "vector", "router", "head"])
+        roles: list[Role] = ["matrix", "embedding", "vector", "router", "head"]
+        role = draw.choice("role", roles)
         fan_in = draw.choice("fan_in", [16, 64]) if role in ("matrix", "router", "head") else 0
         info = ParameterInfo(
             role, fan_in=fan_in, residual=role == "matrix" and draw.choice("residual", [False, True])

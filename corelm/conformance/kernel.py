@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -18,36 +21,69 @@ class KernelBench(Bench):
     kind = "kernel"
 
 
-def codes(draw: Draw, *, bits: int | None = None) -> Codes:
-    """Any codes: bits, groups, zero points."""
-    bits = bits or draw.choice("bits", [4, 8, 3])
-    outputs, inputs = draw.choice("outputs", [32, 16, 5, 64]), draw.choice("inputs", [64, 32, 7, 128])
-    group = draw.choice("group", [0, 32, 64, 16]) or inputs
-    groups = torch.arange(inputs, dtype=torch.int32) // group
-    count = int(groups.max()) + 1
-    top, generator = 2**bits, draw.generator()
-    symmetric = draw.choice("symmetric", [True, False])
-    zero = (
-        torch.full((outputs, count), top // 2)
-        if symmetric
-        else torch.randint(top, (outputs, count), generator=generator)
-    )
-    return Codes(
-        codes=torch.randint(top, (outputs, inputs), generator=generator).to(torch.uint8),
-        scale=draw.normal(outputs, count).abs().float() * 0.05 + 0.01,
-        zero=zero.to(torch.uint8),
-        groups=groups,
-        bits=bits,
-    )
+@dataclass(frozen=True)
+class Setting:
+    """Sizes of codes and of what they are multiplied with; group 0: one per output."""
+
+    bits: int
+    outputs: int
+    inputs: int
+    group: int
+    symmetric: bool
+    dtype: torch.dtype
+    rows: int
+
+    def codes(self, seed: int) -> Codes:
+        """Codes of these sizes."""
+        groups = torch.arange(self.inputs, dtype=torch.int32) // (self.group or self.inputs)
+        shape, top, generator = (
+            (self.outputs, int(groups.max()) + 1),
+            2**self.bits,
+            torch.Generator().manual_seed(seed),
+        )
+        middle = torch.full(shape, top // 2)
+        return Codes(
+            codes=torch.randint(top, (self.outputs, self.inputs), generator=generator).to(torch.uint8),
+            scale=torch.rand(shape, generator=generator) * 0.1 + 0.01,
+            zero=(middle if self.symmetric else torch.randint(top, shape, generator=generator)).to(torch.uint8),
+            groups=groups,
+            bits=self.bits,
+        )
 
 
-def _supported(part: PartUnderTest, draw: Draw, dtype: torch.dtype) -> tuple[Any, Codes, Tensor]:
+SETTINGS: Final = tuple(
+    Setting(*choice)
+    for choice in product(
+        (4, 8, 3),
+        (32, 16, 5),
+        (64, 32, 7, 128),
+        (0, 32, 64, 16),
+        (True, False),
+        (torch.bfloat16, torch.float32, torch.float16),
+        (3, 1, 8, 40),
+    )
+)
+
+
+@cache
+def _suitable(part: PartUnderTest, config: str) -> tuple[Setting, ...]:
+    """Settings that a kernel says it supports on this machine."""
+    kernel = part.cls(part.cls.Config.model_validate_json(config))
+    cpu = torch.device("cpu")
+    return tuple(s for s in SETTINGS if kernel.supports(s.codes(0), s.dtype, cpu, s.rows) is None)
+
+
+def _supported(part: PartUnderTest, draw: Draw, *, rows: int = 1) -> tuple[Any, Codes, Tensor]:
     subject: Subject = part.bench.subject(part, draw)
-    packed, rows = codes(draw), draw.choice("rows", [1, 3, 8, 40])
-    reason = subject.part.supports(packed, dtype, torch.device("cpu"), rows)
-    if reason:
-        raise NotApplicable(reason)
-    return subject.part, packed, draw.normal(rows, packed.codes.shape[1]).to(dtype)
+    suitable = [s for s in _suitable(part, subject.config.model_dump_json()) if s.rows >= rows]
+    if not suitable:
+        raise NotApplicable("it supports nothing that the kit draws on this machine")
+    setting = draw.choice("setting", suitable)
+    packed, x = setting.codes(draw.seed()), draw.normal(setting.rows, setting.inputs)
+    reason = subject.part.supports(packed, setting.dtype, torch.device("cpu"), setting.rows)
+    if reason:  # it can depend on the codes themselves
+        draw.reject()
+    return subject.part, packed, x.to(setting.dtype)
 
 
 @property_of(
@@ -59,8 +95,8 @@ def _supported(part: PartUnderTest, draw: Draw, dtype: torch.dtype) -> tuple[Any
 )
 def equals_dequantized(part: PartUnderTest, draw: Draw) -> None:
     """Against float64."""
-    dtype = draw.choice("dtype", [torch.bfloat16, torch.float32, torch.float16])
-    kernel, packed, x = _supported(part, draw, dtype)
+    kernel, packed, x = _supported(part, draw)
+    dtype = x.dtype
     y = kernel.matmul(x, kernel.prepare(packed, dtype)).double()
     weight = packed.dequantize(torch.float64)
     exact = x.double() @ weight.T
@@ -78,8 +114,8 @@ def equals_dequantized(part: PartUnderTest, draw: Draw) -> None:
 )
 def shape_and_dtype(part: PartUnderTest, draw: Draw) -> None:
     """Look."""
-    dtype = draw.choice("dtype", [torch.bfloat16, torch.float32])
-    kernel, packed, x = _supported(part, draw, dtype)
+    kernel, packed, x = _supported(part, draw)
+    dtype = x.dtype
     before, kept = x.clone(), packed.codes.clone()
     y = kernel.matmul(x, kernel.prepare(packed, dtype))
     assert y.shape == (len(x), packed.codes.shape[0]) and y.dtype == dtype, f"{tuple(y.shape)} {y.dtype}"
@@ -96,8 +132,11 @@ def shape_and_dtype(part: PartUnderTest, draw: Draw) -> None:
 def says_what_it_supports(part: PartUnderTest, draw: Draw) -> None:
     """All kinds of codes and dtypes."""
     subject = part.bench.subject(part, draw)
-    dtype = draw.choice("dtype", [torch.float64, torch.bfloat16, torch.float32, torch.float16])
-    reason = subject.part.supports(codes(draw), dtype, torch.device("cpu"), draw.choice("rows", [1, 4096]))
+    setting = draw.choice("setting", SETTINGS)
+    dtype = draw.choice("dtype", [torch.float64, setting.dtype])
+    reason = subject.part.supports(
+        setting.codes(draw.seed()), dtype, torch.device("cpu"), draw.choice("rows", [1, 4096])
+    )
     assert reason is None or (isinstance(reason, str) and len(reason) > 5), f"supports says {reason!r}"
 
 
@@ -110,12 +149,9 @@ def says_what_it_supports(part: PartUnderTest, draw: Draw) -> None:
 )
 def rows_are_independent(part: PartUnderTest, draw: Draw) -> None:
     """A large row beside small ones."""
-    dtype = torch.bfloat16 if draw.choice("dtype", ["bfloat16", "float32"]) == "bfloat16" else torch.float32
-    kernel, packed, x = _supported(part, draw, dtype)
-    if len(x) < 2:
-        draw.reject()
+    kernel, packed, x = _supported(part, draw, rows=2)
+    dtype, loud = x.dtype, x.clone()
     prepared = kernel.prepare(packed, dtype)
-    loud = x.clone()
     loud[0] *= 1000
     a, b = kernel.matmul(x, prepared)[1:].double(), kernel.matmul(loud, prepared)[1:].double()
     bound = x[1:].double().abs() @ packed.dequantize(torch.float64).abs().T

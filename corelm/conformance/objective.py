@@ -195,10 +195,8 @@ def better_is_lower(part: PartUnderTest, draw: Draw) -> None:
     (gradient,) = torch.autograd.grad(total, answer)
     if float(gradient.abs().max()) < 1e-12:
         raise NotApplicable("the drawn answer can't be improved")
-    if part.cls.reads == "logprobs":
-        better = answer.detach() * 0.5
-    else:
-        better = answer.detach() - 1e-4 * gradient
+    closer = {"logprobs": answer.detach() * 0.5, "scores": answer.detach() - 1e-4 * gradient}
+    better = closer[part.cls.reads]
     assert float(objective.loss(better, batch).total.detach()) < float(total.detach()), (
         "a better answer has a larger loss"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ def _fresh(subject: Subject, names: list[str] | None = None) -> Any:
     return type(subject.part)(subject.config, copies)
 
 
-def _step(optimizer: Any, gradients: list[Tensor | None], scale: float = 1.0) -> None:
+def _step(optimizer: Any, gradients: Sequence[Tensor | None], scale: float = 1.0) -> None:
     for (_, parameter, _), gradient in zip(optimizer.parameters, gradients, strict=True):
         parameter.grad = None if gradient is None else gradient.clone()
     optimizer.step(scale)

@@ -7,7 +7,8 @@ import pkgutil
 from dataclasses import dataclass
 from typing import Any
 
-from corelm.conformance.framework import Outcome, PartUnderTest, Property, hold
+from corelm.conformance.framework import PartUnderTest, Property
+from corelm.conformance.running import Outcome, hold
 from corelm.registration import active
 
 _planted: list[PlantedBug] = []

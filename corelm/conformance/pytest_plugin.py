@@ -59,7 +59,7 @@ class ConformanceItem(pytest.Item):
 
     def runtest(self) -> None:
         """Hold the part to the property."""
-        from corelm.conformance.framework import enforce
+        from corelm.conformance.running import enforce
 
         enforce(self.part, self.prop)
 

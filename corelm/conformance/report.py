@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from corelm.conformance.framework import Outcome
+from corelm.conformance.running import Outcome
 
 
 def explain(outcome: Outcome) -> str:

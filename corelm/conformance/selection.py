@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from corelm.conformance.bench import load_kind
-from corelm.conformance.framework import Outcome, PartUnderTest, Property, enforce, excused, hold, known
+from corelm.conformance.framework import PartUnderTest, Property, known
 from corelm.conformance.report import Report
+from corelm.conformance.running import Outcome, enforce, excused, hold
 from corelm.errors import UserError
 from corelm.registration import active
 

@@ -14,7 +14,7 @@ from corelm.conformance.framework import Draw, PartUnderTest, property_of
 from corelm.conformance.texts import CORPUS
 from corelm.kinds.records import Choice, Conversation, Labelled, Preference, RecordName, Text
 
-TYPES = {
+TYPES: dict[str, Any] = {
     "text": Text,
     "conversation": Conversation,
     "preference": Preference,

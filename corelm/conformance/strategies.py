@@ -181,7 +181,7 @@ def _flat(bounds: tuple[Any, ...]) -> list[Any]:
 
 def _whole(draw: Draw, limits: tuple[float, float, bool, bool], bounds: tuple[Any, ...]) -> int:
     low, high, _, _ = limits
-    step = next((int(b.multiple_of) for b in _flat(bounds) if isinstance(b, MultipleOf)), 1)  # type: ignore[arg-type]
+    step = next((int(float(str(b.multiple_of))) for b in _flat(bounds) if isinstance(b, MultipleOf)), 1)
     fitting = [n * step for n in (0, *SIZES) if low <= n * step <= high]
     if not fitting:
         start = int(low) if math.isfinite(low) else int(high)

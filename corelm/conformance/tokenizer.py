@@ -28,7 +28,7 @@ class TokenizerBench(Bench):
     def subject(self, part: PartUnderTest, draw: Draw, **pins: Any) -> Subject:
         """Draw a config, train."""
         subject = super().subject(part, draw, **pins)
-        trained = _trained(part.cls, subject.config.model_dump_json())
+        trained = _trained(part, subject.config.model_dump_json())
         return Subject(trained, subject.config, subject.context, (), lambda: _train(part.cls, subject.config))
 
     def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def _train(cls: type[Tokenizer], config: Any, documents: tuple[str, ...] = CORPU
 
 
 @cache
-def _trained(cls: type[Tokenizer], config: str) -> Tokenizer:
-    return _train(cls, cls.Config.model_validate_json(config))
+def _trained(part: PartUnderTest, config: str) -> Tokenizer:
+    return _train(part.cls, part.cls.Config.model_validate_json(config))
 
 
 @contextmanager

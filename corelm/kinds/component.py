@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -161,7 +163,8 @@ class Spec(Generic[PartT]):
                 {"kind": kind, "names": [r.name for r in registration.active().parts(kind)]},
             )
         try:
-            record = registration.active().find(kind, value["use"])
+            own = isinstance(value, OwnPart) or _PLAIN_IS_OURS.get()
+            record = registration.active().find(kind, value["use"], prefer="corelm" if own else "")
             part = record.load()
         except registration.RegistrationError as error:
             context = {"message": error.message, "remedy": error.remedy, "kind": kind, **error.details}
@@ -251,9 +254,26 @@ def _of_kind(spec: Spec[Any], kind: str) -> Spec[Any]:
     return spec
 
 
+class OwnPart(dict[str, Any]):
+    """A part named by our own code or files: a plain name that others claim as well means ours."""
+
+
 def use(name: str, **options: Any) -> Any:
     """Default value for a field of type ``Spec[…]``: the part ``name``, resolved when a config is made."""
-    return {"use": name, **options}
+    return OwnPart({"use": name, **options})
+
+
+_PLAIN_IS_OURS: ContextVar[bool] = ContextVar("plain_is_ours", default=False)
+
+
+@contextmanager
+def plain_names_are_ours() -> Iterator[None]:
+    """Read files that we wrote: there, a plain name means the part that corelm itself brings."""
+    token = _PLAIN_IS_OURS.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN_IS_OURS.reset(token)
 
 
 def nested_specs(config: ComponentConfig) -> Iterator[tuple[tuple[str | int, ...], Spec[Any]]]:

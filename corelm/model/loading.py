@@ -23,7 +23,7 @@ from torch import Tensor
 from corelm import registration
 from corelm.errors import UserError
 from corelm.files import publish, read_json, sha256, sync, write_json, writing
-from corelm.kinds.component import Spec, nested_specs
+from corelm.kinds.component import Spec, nested_specs, plain_names_are_ours
 from corelm.kinds.interchange import Imported
 from corelm.kinds.template import Template
 from corelm.kinds.tokenizer import Tokenizer, read_tokenizers_json
@@ -168,7 +168,8 @@ def _facts(path: Path) -> dict[str, Any]:
 def _reading(where: Path, facts: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Turn "no such part" and "no such option" into a message that says what is to be installed."""
     try:
-        yield
+        with plain_names_are_ours():
+            yield
     except (ValidationError, PydanticCustomError) as error:
         reasons = [str(error)]
         if isinstance(error, ValidationError):

@@ -50,7 +50,7 @@ class Watchers:
     def __init__(self, trackers: list[Tracker]) -> None:
         self._trackers = list(trackers)
         self._hooks = [
-            (implementation.plugin_name, implementation.function)
+            (implementation.plugin_name, implementation.function, implementation.argnames)
             for implementation in active().manager.hook.corelm_run_event.get_hookimpls()
         ]
 
@@ -65,11 +65,12 @@ class Watchers:
 
     def event(self, event: str, **fields: Any) -> None:
         """Tell the plugins' hooks."""
-        for name, function in list(self._hooks):
+        given = {"event": event, "fields": dict(fields)}
+        for name, function, wanted in list(self._hooks):
             try:
-                function(event=event, fields=dict(fields))
+                function(**{key: given[key] for key in wanted})
             except Exception as error:
-                self._hooks.remove((name, function))
+                self._hooks.remove((name, function, wanted))
                 self._report(f"plugin {name}", f"corelm_run_event({event})", error)
 
     def open(self, folder: Path, recipe: Mapping[str, Any], stages: list[StageSummary]) -> None:

@@ -21,7 +21,17 @@ from corelm.kinds import (
     use,
 )
 from corelm.kinds.adapting import adapt_model, additions, merge_model
-from corelm_stages.training import EpochsConfig, needs_template, of_type, packed, require, steps_of, tokenized, train
+from corelm_stages.training import (
+    EpochsConfig,
+    needs_template,
+    of_type,
+    packed,
+    reads,
+    require,
+    steps_of,
+    tokenized,
+    train,
+)
 
 
 class Finetune(Stage):
@@ -57,6 +67,7 @@ class Finetune(Stage):
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
         """The data are conversations or texts; targets are an adapter's."""
         yield from of_type(config.data, "conversation", "text")
+        yield from reads(config.objective, "logprobs")
         for option in ("targets", "merge"):
             if config.adapter is None and getattr(config, option) != cls.Config.model_fields[option].default:
                 message = f"`{option}` says how a model is adapted, but there is no adapter"

@@ -21,7 +21,7 @@ from corelm.kinds import (
     Stage,
     use,
 )
-from corelm_stages.training import TrainingConfig, packed, require, train
+from corelm_stages.training import TrainingConfig, packed, reads, require, train
 
 
 class Pretrain(Stage):
@@ -48,9 +48,11 @@ class Pretrain(Stage):
     @classmethod
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
         """The objective reads tokens: a corpus has no labels and no pairs."""
-        if config.objective.part.reads != "logprobs":
-            message = f"{config.objective.name} reads the scores of whole sequences; a corpus only has tokens"
-            yield Problem(("objective",), message, "Use next-token here.", "objective-needs-scores")
+        yield from reads(config.objective, "logprobs")
+        section = context.get("model") or {}
+        if config.time is not None and config.time > section.get("context", config.time):
+            message = f"rows of {config.time} tokens are longer than the model's context of {section['context']}"
+            yield Problem(("time",), message, "Lower time, or raise model.context.", "time-longer-than-context")
 
     @classmethod
     def reads_corpus(cls, config: Any) -> SectionUse:

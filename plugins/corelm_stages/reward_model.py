@@ -28,7 +28,7 @@ from corelm.kinds import (
     Tokens,
     use,
 )
-from corelm_stages.training import EpochsConfig, of_type, packed, require, steps_of, train
+from corelm_stages.training import EpochsConfig, of_type, packed, reads, require, steps_of, train
 
 
 class RewardModel(Stage):
@@ -63,6 +63,10 @@ class RewardModel(Stage):
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
         """The data are preferences."""
         yield from of_type(config.data, "preference")
+        yield from reads(config.objective, "scores")
+        if config.head.part.reads != "scalar":
+            message = f"a reward is one number; the head {config.head.name} gives {config.head.part.reads}"
+            yield Problem(("head",), message, "Use scalar here.", "head-not-scalar")
 
     def run(self, context: RunContext, inputs: Mapping[str, Any]) -> dict[str, float]:
         """Train."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from corelm.conformance.framework import enforce
+from corelm.conformance.running import enforce
 from corelm.conformance.selection import cases
 
 

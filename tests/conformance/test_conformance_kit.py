@@ -9,9 +9,10 @@ import torch
 from corelm.conformance import properties, run
 from corelm.conformance.bench import gap, leaves, same_bits
 from corelm.conformance.bugs.norm import BesselCorrection, ForgottenMethod, RootMeanSquare
-from corelm.conformance.framework import PartUnderTest, excused, hold, standing
+from corelm.conformance.framework import PartUnderTest
 from corelm.conformance.planted import planted_bugs, references
 from corelm.conformance.report import Report, explain
+from corelm.conformance.running import excused, hold, standing
 from corelm.conformance.selection import cases, parts
 from corelm.errors import UserError
 from corelm.kinds import KINDS

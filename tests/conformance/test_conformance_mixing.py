@@ -22,6 +22,7 @@ from corelm.recipe.reader import Recipe
 ROOT = Path(__file__).parents[2]
 SEED = 0
 CHUNK, CHUNKS = 20, 12
+WORKS = {"attention": "gqa", "position": "rope"}
 SHIPPED = sorted((ROOT / "recipes").rglob("*.yaml"))
 
 
@@ -74,8 +75,39 @@ def test_pairs_that_a_rule_forbids_are_refused_by_its_name(two):
     assert pairs.refused(data) == [pairs.rule(two).code]
 
 
-def test_the_rules_forbid_few_pairs():
+def test_the_rules_forbid_what_the_literature_does_and_little_else():
+    forbidden = {(two[0][1], two[1][1]) for two in pairs.all_pairs() if pairs.rule(two)}
+    assert {("gated-linear", "alibi"), ("gated-linear", "window")} <= forbidden
+    assert {("classifier", "pretrain"), ("scalar", "pretrain")} <= forbidden
     assert len(pairs.allowed()) > 0.95 * len(pairs.all_pairs())
+
+
+PATTERN = {"blocks": {"other": {}}, "layers": 0}
+TWO = {"use": "other", "otherwise": "default"}
+
+
+@pytest.mark.parametrize(
+    ("change", "codes"),
+    [
+        ({"vocab_size": 64}, ["vocabulary-larger-than-model"]),
+        ({"position": {"use": "rope", "fraction": 0.1}}, ["nothing-to-rotate"]),
+        ({**PATTERN, "pattern": {"at": [0], **TWO}}, []),
+        ({**PATTERN, "pattern": {"runs": [{"other": 0}]}}, ["greater-than-equal"]),
+    ],
+    ids=["vocabulary", "rotation", "at-of-no-layers", "empty-run"],
+)
+def test_what_random_recipes_once_found_is_refused_by_name_or_works(change, codes):
+    data = containing(WORKS)
+    data["model"] |= change
+    assert pairs.refused(data) == codes
+    assert check_one(data).error == ""
+
+
+def test_an_objective_that_needs_labels_is_refused_for_a_corpus():
+    data = containing({**WORKS, "stage": "pretrain"})
+    assert pairs.refused(data) == []
+    data["stages"]["base"]["objective"] = "classification"
+    assert pairs.refused(data) == ["objective-needs-scores"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -85,9 +117,6 @@ def test_recipes_of_the_project_are_accepted(path):
 
 def test_there_are_recipes_to_accept():
     assert {"tiny", "quickstart"} <= {path.stem for path in SHIPPED}
-
-
-WORKS = {"attention": "gqa", "position": "rope"}
 
 
 def test_a_part_whose_check_misses_a_rule_is_found_out(monkeypatch):

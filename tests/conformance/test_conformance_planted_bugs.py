@@ -2,8 +2,8 @@
 
 import pytest
 
-from corelm.conformance.framework import hold
 from corelm.conformance.planted import planted_bugs, references
+from corelm.conformance.running import hold
 from corelm.conformance.selection import properties
 
 

@@ -215,14 +215,12 @@ def test_our_name_in_a_stranger_package_is_refused_only_where_it_is_used_plainly
     assert "[acme-parts 2.1]" in capsys.readouterr().out
 
 
-@pytest.mark.xfail(strict=True, reason="defaults of configs are plain names")
 def test_a_default_of_ours_stays_ours_when_a_stranger_takes_its_name_too(install, capsys):
     Path("plain.yaml").write_text(RECIPE.replace("  norm: {use: rmsnorm}\n", ""))
     install(acme=adding("rmsnorm", "norms_of_strangers:Peak"))
     assert main(["validate", "plain.yaml"]) == 0, capsys.readouterr().err
 
 
-@pytest.mark.xfail(strict=True, reason="model.json holds plain names of our parts")
 def test_a_finished_model_is_read_when_a_stranger_takes_the_name_of_one_of_its_parts_too(install):
     install()
     folder = corelm.run("small.yaml").folder / "base"
@@ -230,7 +228,6 @@ def test_a_finished_model_is_read_when_a_stranger_takes_the_name_of_one_of_its_p
     assert isinstance(corelm.load(folder).generate("The", max_new_tokens=2), str)
 
 
-@pytest.mark.xfail(strict=True, reason="only `corelm list` and `corelm plugins` name what failed")
 def test_a_run_that_goes_on_without_a_plugin_that_failed_says_so(install, capsys):
     install(raises="1 / 0\n")
     assert main(["run", "small.yaml"]) == 0
@@ -248,7 +245,6 @@ def test_a_hook_that_raises_while_a_run_is_watched_is_reported_once_and_the_run_
     assert told.out.count("saw run-start") == told.out.count("saw run-end") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="corelm_run_event is called with all arguments, whatever the hook takes")
 def test_a_hook_may_take_only_what_it_needs(install, capsys):
     install(brief=hooking("corelm_run_event(event)", "print('saw', event)"))
     corelm.run("small.yaml")

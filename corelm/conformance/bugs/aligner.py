@@ -107,10 +107,10 @@ class _Pairs:
                 first = self.owner.learnt(start, len(ids))
                 rows.append((ids, [*[t if at >= first else IGNORE for at, t in enumerate(ids)][1:], IGNORE]))
         width = max(len(ids) for ids, _ in rows)
-        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row, _ in rows])
+        tokens = torch.tensor([[*row, *[0] * (width - len(row))] for row, _ in rows])
         targets = torch.tensor([[*row, *[IGNORE] * (width - len(row))] for _, row in rows])
         valid = torch.tensor([[at < len(row) for at in range(width)] for row, _ in rows])
-        batch = Batch(ids, targets, valid=valid)
+        batch = Batch(tokens, targets, valid=valid)
         batch.extra["judged"] = self.owner.judge(self.job.models["reference"], batch)
         return batch
 

@@ -17,7 +17,7 @@ from corelm.kinds.tokenizer import END_OF_TEXT, Tokenizer
 class Lines(Source):
     """A few lines."""
 
-    lines = ("one", "two", "three", "four")
+    lines: tuple[str, ...] = ("one", "two", "three", "four")
 
     @classmethod
     def yields(cls, config: Any) -> RecordName:

@@ -111,7 +111,7 @@ class NeedsThreeAxes(Reader):
 class WideScalar(Reader):
     """Not one."""
 
-    reads = "scalar"
+    reads = "scalar"  # type: ignore[assignment]
 
 
 @plant("embedding_stays_outside", "the embedding is a sub-module")

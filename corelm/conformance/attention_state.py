@@ -1,0 +1,136 @@
+"""Properties of attention that goes on from a state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corelm.conformance.attention_bench import ready
+from corelm.conformance.bench import close
+from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.harness import Shelf, causal_rules, layer_step
+
+
+def _pieces(draw: Draw, time: int) -> list[int]:
+    pieces: list[int] = []
+    while sum(pieces) < time:
+        pieces.append(min(draw.quiet(_one_to_three()), time - sum(pieces)))
+    draw.note("calls of", pieces)
+    return pieces
+
+
+def _one_to_three() -> Any:
+    from hypothesis import strategies
+
+    return strategies.integers(1, 3)
+
+
+def _shelves(attention: Any, window: int | None = None) -> dict[str, Shelf]:
+    return {name: Shelf(spec) for name, spec in attention.slots(window).items()}
+
+
+def _in_calls(
+    attention: Any, x: Tensor, pieces: list[int], shelves: dict[str, Shelf], *, past: int = 0, **facts: Any
+) -> Tensor:
+    """Outputs of the new tokens ``x``, computed in several calls; masks and documents cover past and new tokens."""
+    outputs, start = [], past
+    for count in pieces:
+        end = start + count
+        cut: dict[str, Any] = {k: v[:, :end] if isinstance(v, Tensor) else v for k, v in facts.items()}
+        step = layer_step(x.shape[0], count, past=start, slots=shelves, **cut)
+        outputs.append(attention(x[:, start - past : end - past], step))
+        start = end
+    return torch.cat(outputs, 1)
+
+
+@property_of(
+    "attention",
+    statement="Computing token by token, or in any pieces, through the state equals one call over the whole.",
+    catches="a mask that forgets the past's length, positions that restart, a stale cache (transformers#25420)",
+    examples=30,
+)
+def cached_equals_full(part: PartUnderTest, draw: Draw) -> None:
+    """Any composition of the length."""
+    attention, dim, schemes = ready(part, draw)
+    batch, time = draw.integer("batch", 1, 3), draw.integer("time", 2, 9)
+    window = draw.choice("window", [None, 2, 3]) if "mask" in part.cls.offers(attention.config) else None
+    documents = (
+        torch.tensor([[0] * 2 + [1] * (time - 2)] * batch) if draw.choice("documents", [False, True]) else None
+    )
+    x = draw.normal(batch, time, dim)
+    facts: dict[str, Any] = {"schemes": schemes, "rules": causal_rules(window), "documents": documents}
+    full = attention(x, layer_step(batch, time, **facts))
+    close(
+        _in_calls(attention, x, _pieces(draw, time), _shelves(attention, window), **facts),
+        full,
+        "in calls and at once",
+    )
+
+
+@property_of(
+    "attention",
+    statement="Continuing left-padded rows through the state equals computing each row without padding.",
+    catches="a cache that forgets which of its tokens are padding (transformers#29149)",
+    examples=15,
+)
+def padded_rows_continue(part: PartUnderTest, draw: Draw) -> None:
+    """Prefill padded, then go on in pieces."""
+    attention, dim, schemes = ready(part, draw)
+    time, pads = draw.integer("time", 3, 7), draw.integer("pads", 1, 3)
+    x = draw.normal(1, time, dim)
+    padded = torch.cat([draw.normal(1, pads, dim, scale=100.0), x], 1)
+    valid = torch.cat([torch.zeros(1, pads, dtype=torch.bool), torch.ones(1, time, dtype=torch.bool)], 1)
+    pieces = [pads + 1, *_pieces(draw, time - 1)]
+    y = _in_calls(attention, padded, pieces, _shelves(attention), schemes=schemes, valid=valid)
+    close(y[:, pads:], attention(x, layer_step(1, time, schemes=schemes)), "padded in calls and alone at once")
+
+
+@property_of(
+    "attention",
+    statement="Rows of the state can be selected, repeated and reordered: what follows is what each row gives alone.",
+    catches="state outside of the slots, rows tied together (beam search, batching)",
+    examples=15,
+)
+def state_rows_can_be_selected(part: PartUnderTest, draw: Draw) -> None:
+    """Prefill three rows, keep some in another order, go on."""
+    attention, dim, schemes = ready(part, draw)
+    time, more = draw.integer("time", 1, 4), draw.integer("more", 1, 3)
+    x, rows = draw.normal(3, time, dim), torch.tensor(draw.choice("rows", [[1], [2, 0], [0, 0, 1]]))
+    y = draw.normal(len(rows), more, dim)
+    shelves = _shelves(attention)
+    _in_calls(attention, x, [time], shelves, schemes=schemes)
+    for shelf in shelves.values():
+        shelf.select(rows)
+    after = _in_calls(attention, y, [1] * more, shelves, past=time, schemes=schemes)
+    full = attention(torch.cat([x[rows], y], 1), layer_step(len(rows), time + more, schemes=schemes))
+    close(after, full[:, time:], "selected rows and rows from scratch")
+
+
+@property_of(
+    "attention",
+    statement="A growing state cut back to length n goes on as if nothing had followed; a fixed one keeps its size.",
+    catches="a length kept outside of the slots, a recurrent state that grows",
+    examples=15,
+)
+def state_goes_back_or_stays_small(part: PartUnderTest, draw: Draw) -> None:
+    """Speculate, go back, go on; or compare sizes."""
+    attention, dim, schemes = ready(part, draw)
+    time, wrong = draw.integer("time", 2, 5), draw.integer("wrong", 1, 3)
+    x, shelves = draw.normal(2, time + 1, dim), _shelves(attention)
+    _in_calls(
+        attention, torch.cat([x[:, :time], draw.normal(2, wrong, dim)], 1), [time, wrong], shelves, schemes=schemes
+    )
+    recurrent = [name for name, shelf in shelves.items() if not shelf.spec.grows]
+    assert bool(recurrent) == ("recurrent" in part.cls.offers(attention.config)), (
+        f"slots of fixed size: {recurrent}, but offers {sorted(part.cls.offers(attention.config))}"
+    )
+    if recurrent:
+        return  # the shelf has compared each stored shape with the declared one, which knows no time
+    for shelf in shelves.values():
+        shelf.truncate(time)
+    after = _in_calls(attention, x[:, time:], [1], shelves, past=time, schemes=schemes)
+    close(
+        after, attention(x, layer_step(2, time + 1, schemes=schemes))[:, time:], "after going back, and from scratch"
+    )

@@ -1,0 +1,244 @@
+"""Trainers that are wrong in one way."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from corelm.conformance.planted import plant, reference
+from corelm.errors import Interrupted, UserError
+from corelm.kinds.batch import Batch
+from corelm.kinds.component import ComponentConfig
+from corelm.kinds.parameters import declared
+from corelm.kinds.trainer import Trainer, TrainingJob, TrainingResult
+
+
+@reference
+class Loop(Trainer):
+    """The plainest loop that keeps the contract."""
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        clip: float | None = Field(1.0, gt=0, description="Norm.")
+
+    def fit(self, job: TrainingJob) -> TrainingResult:
+        """Train."""
+        module = job.model.module
+        modes, wanted = [m.training for m in module.modules()], [p.requires_grad for p in module.parameters()]
+        for name, p in module.named_parameters():
+            p.requires_grad_(p.requires_grad and (job.trainable is None or job.trainable(name)))
+        self.enter(module)
+        try:
+            with torch.random.fork_rng([]):
+                return self.loop(job, [entry for entry in declared(module) if entry[1].requires_grad])
+        finally:
+            self.leave(module, modes, wanted)
+
+    def enter(self, module: nn.Module) -> None:
+        """Training mode."""
+        module.train()
+
+    def leave(self, module: nn.Module, modes: list[bool], wanted: list[bool]) -> None:
+        """As before."""
+        for m, mode in zip(module.modules(), modes, strict=True):
+            m.training = mode
+        for p, was in zip(module.parameters(), wanted, strict=True):
+            p.requires_grad_(was)
+            p.grad = None
+
+    def loop(self, job: TrainingJob, trained: Any) -> TrainingResult:
+        """Steps."""
+        optimizer, schedule, stream = self.optimizer(job, trained), job.schedule.build(), job.streams(0, 1)
+        members = self.members({"model": _Weights(job.model.module), "optimizer": optimizer, "stream": stream})
+        step = job.checkpoints.restore(members)
+        total = 0.0
+        while step < job.steps:
+            batches = list(itertools.islice(stream, job.accumulate))
+            total = self.gradients(job, batches, step, optimizer)
+            if not math.isfinite(total):
+                self.broken(step, batches)
+            factor = self.factor(schedule, step, job)
+            optimizer.step(factor)
+            self.clear(optimizer)
+            step += 1
+            job.watch.step(step, job.steps, {"loss": total, "learning_rate": optimizer.learning_rate * factor})
+            if job.watch.stopping and step < job.steps:
+                job.checkpoints.save(step, members)
+                raise Interrupted(f"stopped after step {step}")
+        self.finish(job, members)
+        return TrainingResult(step, {"loss": total})
+
+    def optimizer(self, job: TrainingJob, trained: Any) -> Any:
+        """Of all that is trained."""
+        return job.optimizer.build(trained)
+
+    def members(self, members: dict[str, Any]) -> dict[str, Any]:
+        """Of a checkpoint."""
+        return members
+
+    def finish(self, job: TrainingJob, members: dict[str, Any]) -> None:
+        """Save at the end."""
+        job.checkpoints.save(job.steps, members)
+
+    def factor(self, schedule: Any, step: int, job: TrainingJob) -> float:
+        """Of the rate."""
+        return float(schedule.factor(step, job.steps))
+
+    def clear(self, optimizer: Any) -> None:
+        """Forget gradients."""
+        optimizer.zero_grad()
+
+    def gradients(self, job: TrainingJob, batches: Sequence[Batch], step: int, optimizer: Any) -> float:
+        """Of the mean over all micro-batches, clipped."""
+        total = 0.0
+        for number, batch in enumerate(batches):
+            torch.manual_seed(job.seed * 1009 + step * 31 + number)
+            terms = job.objective.evaluate(job.model, batch)
+            share = terms.total / self.terms(job, batch, batches)
+            share.backward()
+            total += float(share.detach())
+        self.clip([p for _, p, _ in optimizer.parameters])
+        return total
+
+    def terms(self, job: TrainingJob, batch: Batch, batches: Sequence[Batch]) -> float:
+        """What a micro-batch's sum is divided by."""
+        return sum(job.objective.count(each) for each in batches)
+
+    def clip(self, parameters: list[nn.Parameter]) -> None:
+        """Once, all together."""
+        if self.config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
+
+    def broken(self, step: int, batches: Sequence[Batch]) -> None:
+        """Refuse."""
+        raise UserError(f"step {step + 1}: the loss is not finite in {batches[0].names}")
+
+
+class _Weights:
+    """Parameters as a member of a checkpoint."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.module.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        return self.module.load_state_dict(state)
+
+
+@plant("accumulation_is_one_batch", "a mean of means (transformers#24725)")
+class MeanOfMeans(Loop):
+    """Short rows count more."""
+
+    def terms(self, job: TrainingJob, batch: Batch, batches: Sequence[Batch]) -> float:
+        return len(batches) * job.objective.count(batch)
+
+
+@plant("resumes_bit_exactly", "the optimizer is not in the checkpoint")
+class ForgetsTheOptimizer(Loop):
+    """Moments begin over."""
+
+    def members(self, members: dict[str, Any]) -> dict[str, Any]:
+        return {name: member for name, member in members.items() if name != "optimizer"}
+
+
+@plant("resumes_bit_exactly", "the stream's position is not in the checkpoint")
+class ForgetsThePosition(Loop):
+    """Data begin over."""
+
+    def members(self, members: dict[str, Any]) -> dict[str, Any]:
+        return {name: member for name, member in members.items() if name != "stream"}
+
+
+@plant("done_stays_done", "no checkpoint at the end")
+class NoLastCheckpoint(Loop):
+    """Begins over."""
+
+    def finish(self, job: TrainingJob, members: dict[str, Any]) -> None:
+        pass
+
+
+@plant("zero_rate_changes_nothing", "weights shrink by themselves")
+class ShrinksWeights(Loop):
+    """A hidden decay."""
+
+    def clear(self, optimizer: Any) -> None:
+        super().clear(optimizer)
+        with torch.no_grad():
+            for _, p, _ in optimizer.parameters:
+                p.mul_(1 - 1e-6)
+
+
+@plant("padding_changes_nothing", "padding counts as terms")
+class CountsPadding(Loop):
+    """All positions."""
+
+    def terms(self, job: TrainingJob, batch: Batch, batches: Sequence[Batch]) -> float:
+        return sum(each.targets.numel() for each in batches)
+
+
+@plant("gradients_are_the_mean_loss", "each parameter is clipped on its own")
+class ClipsEach(Loop):
+    """Changes the direction."""
+
+    def clip(self, parameters: list[nn.Parameter]) -> None:
+        for p in parameters:
+            super().clip([p])
+
+
+@plant("gradients_are_the_mean_loss", "parameters of the head are forgotten by the optimizer")
+class ForgetsAGroup(Loop):
+    """Norms are never stepped."""
+
+    def optimizer(self, job: TrainingJob, trained: Any) -> Any:
+        return job.optimizer.build([entry for entry in trained if entry[2].role != "norm"])
+
+
+@plant("rate_follows_the_schedule", "the schedule counts micro-batches (accelerate#963)")
+class SchedulePerMicroBatch(Loop):
+    """Too fast."""
+
+    def factor(self, schedule: Any, step: int, job: TrainingJob) -> float:
+        return float(schedule.factor(step * job.accumulate + 1, job.steps))
+
+
+@plant("only_the_trainable_move", "what shall be frozen is trained")
+class TrainsAll(Loop):
+    """Ignores trainable."""
+
+    def enter(self, module: nn.Module) -> None:
+        super().enter(module)
+        module.requires_grad_(True)
+
+
+@plant("leaves_no_trace", "left in training mode")
+class StaysInTraining(Loop):
+    """Dropout afterwards."""
+
+    def leave(self, module: nn.Module, modes: list[bool], wanted: list[bool]) -> None:
+        super().leave(module, [True] * len(modes), wanted)
+
+
+@plant("nan_stops_it", "goes on with NaN")
+class GoesOnWithNan(Loop):
+    """Doesn't look."""
+
+    def broken(self, step: int, batches: Sequence[Batch]) -> None:
+        pass
+
+
+@plant("learns_to_count", "the optimizer never moves")
+class NeverMoves(Loop):
+    """Gradients are cleared before the step."""
+
+    def clip(self, parameters: list[nn.Parameter]) -> None:
+        for p in parameters:
+            p.grad = None
