@@ -17,7 +17,9 @@ from corelm.kinds.template import Template
 from corelm.kinds.tokenizer import Tokenizer
 from corelm.kinds.trainer import Checkpoints, Watch
 
-ArtifactType = Literal["corpus", "tokenizer", "model", "reward-model", "classifier", "metrics", "preferences", "folder"]
+ArtifactType = Literal[
+    "corpus", "tokenizer", "model", "reward-model", "classifier", "metrics", "preferences", "folder"
+]
 SectionUse = Literal["never", "optional", "always"]
 """Whether a stage reads a section of the recipe; ``optional``: where the recipe has it."""
 

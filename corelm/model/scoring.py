@@ -101,7 +101,7 @@ def _score(model: LanguageModel, batch: list[Window]) -> Iterator[tuple[float, b
 def _missed(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
     """Rows in which some target is not the likeliest token."""
     wanted = targets != IGNORE
-    likeliest = torch.cat([model.head(piece).argmax(-1) for piece in hidden[wanted].split(BATCH_TOKENS)])  # type: ignore[no-untyped-call]
+    likeliest = torch.cat([model.head(piece).argmax(-1) for piece in hidden[wanted].split(BATCH_TOKENS)])
     wrong = torch.zeros_like(wanted)
     wrong[wanted] = likeliest != targets[wanted]
     return wrong.any(1)
