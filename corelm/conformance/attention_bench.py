@@ -18,6 +18,8 @@ class AttentionBench(Bench):
 
     kind = "attention"
     module = True
+    # Norms over heads of one feature would leave nothing of it but the sign.
+    hints = {"heads": (2, 1, 4), "kv_heads": (None, 1, 2), "head_dim": (None, 4, 2, 8)}
 
     def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
         """Built with the layer's context."""

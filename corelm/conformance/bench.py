@@ -118,6 +118,10 @@ class Bench:
             draw.reject()
         return Subject(built, config, context, arguments, rebuild)
 
+    def idle(self, subject: Subject) -> set[str]:
+        """Parameters that rightly receive no gradient under this config."""
+        return set()
+
     def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
         """Draw inputs for ``call``."""
         raise NotImplementedError

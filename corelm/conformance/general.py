@@ -301,7 +301,7 @@ def saves_and_loads(part: PartUnderTest, draw: Draw) -> None:
 def gradients_reach_every_parameter(part: PartUnderTest, draw: Draw) -> None:
     """Collect gradients over several draws of inputs."""
     subject: Subject = part.bench.subject(part, draw)
-    silent = {name for name, p in subject.part.named_parameters() if p.requires_grad}
+    silent = {name for name, p in subject.part.named_parameters() if p.requires_grad} - part.bench.idle(subject)
     for _ in range(6):
         subject.part.zero_grad()
         outputs = part.bench.call(subject, part.bench.inputs(subject, draw))

@@ -168,7 +168,7 @@ def shape_of_its_name(part: PartUnderTest, draw: Draw) -> None:
     "schedule",
     statement="Up to stable_until(total) the path is the same for every larger total.",
     catches="a training that can't be prolonged as promised",
-    examples=20,
+    examples=60,
 )
 def stable_as_promised(part: PartUnderTest, draw: Draw) -> None:
     """Compare with longer trainings."""

@@ -6,7 +6,8 @@ from typing import ClassVar
 import pytest
 import torch
 
-from corelm.conformance import properties, run
+from corelm import hookimpl
+from corelm.conformance import PlantedBug, properties, run
 from corelm.conformance.bench import gap, leaves, same_bits
 from corelm.conformance.bugs.norm import BesselCorrection, ForgottenMethod, RootMeanSquare
 from corelm.conformance.framework import PartUnderTest
@@ -101,6 +102,23 @@ def test_properties_say_what_they_state_and_what_is_likely_wrong(kind):
         assert prop.catches, prop.name
         assert prop.name.isidentifier(), prop.name
         assert prop.examples > 0
+
+
+def test_a_plugin_can_plant_bugs_of_its_own():
+    bug = PlantedBug("norm", "theirs", BesselCorrection, "n − 1 in place of n", "second_moment")
+
+    class Plugin:
+        @hookimpl
+        def corelm_planted_bugs(self):
+            return [bug]
+
+    registry = Registry(kinds=active().kinds, records=active().records)
+    registry.manager.register(Plugin())
+    with using(registry):
+        assert bug in planted_bugs("norm")
+        assert bug not in planted_bugs("attention")
+        assert bug.caught().status == "failed"
+    assert bug not in planted_bugs()
 
 
 def test_a_failure_says_law_finding_smallest_example_cause_and_how_to_repeat_it():

@@ -101,3 +101,16 @@ def test_a_mistake_of_the_users_is_a_sentence_and_exit_code_2(arguments, said, c
         code = exit_.code
     assert code == 2
     assert said in capsys.readouterr().err
+
+
+def test_without_hypothesis_verify_says_what_to_install():
+    program = (
+        "import sys; sys.modules['hypothesis'] = None\n"
+        "from corelm.cli import main\n"
+        "sys.exit(main(['verify', 'norm']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the conformance kit needs hypothesis" in done.stderr
+    assert 'pip install "corelm[test]"' in done.stderr
+    assert "Traceback" not in done.stderr
