@@ -143,7 +143,9 @@ class _Run:
         """One optimizer step: draw, differentiate, sum, clip, check, move, tell."""
         started = time.perf_counter()
         share = self.job.accumulate // self.processes.world
-        batches = list(islice(self.stream, share))
+        # Streams that generate or score do so in the arithmetic of the training: else ratios would not begin at 1.
+        with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.bf16):
+            batches = list(islice(self.stream, share))
         terms_here = sum(self.job.objective.count(batch) for batch in batches)
         here = torch.tensor([terms_here, sum(batch.tokens for batch in batches), share - len(batches)])
         count, tokens, missing = self.processes.add(here).tolist()
