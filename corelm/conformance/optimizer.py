@@ -166,7 +166,7 @@ def decay_ignores_gradients(part: PartUnderTest, draw: Draw) -> None:
 )
 def finds_the_bottom(part: PartUnderTest, draw: Draw) -> None:
     """‖p − a‖², 900 steps: directions of unit singular values move single entries slowly."""
-    subject = part.bench.subject(part, draw, weight_decay=0.0)
+    subject = part.bench.subject(part, draw, weight_decay=0.0, others={})
     optimizer = _fresh(subject)
     bottoms = [p + 2 * torch.sign(draw.normal(*p.shape)) for p in _values(optimizer)]
     for step in range(900):

@@ -163,7 +163,7 @@ class Spec(Generic[PartT]):
                 {"kind": kind, "names": [r.name for r in registration.active().parts(kind)]},
             )
         try:
-            own = isinstance(value, OwnPart) or _PLAIN_IS_OURS.get()
+            own = isinstance(value["use"], OwnName) or _PLAIN_IS_OURS.get()
             record = registration.active().find(kind, value["use"], prefer="corelm" if own else "")
             part = record.load()
         except registration.RegistrationError as error:
@@ -254,13 +254,15 @@ def _of_kind(spec: Spec[Any], kind: str) -> Spec[Any]:
     return spec
 
 
-class OwnPart(dict[str, Any]):
-    """A part named by our own code or files: a plain name that others claim as well means ours."""
+class OwnName(str):
+    """A part's name in our own code: where others claim it as well, ours is meant."""
+
+    __slots__ = ()
 
 
 def use(name: str, **options: Any) -> Any:
     """Default value for a field of type ``Spec[…]``: the part ``name``, resolved when a config is made."""
-    return OwnPart({"use": name, **options})
+    return {"use": OwnName(name), **options}
 
 
 _PLAIN_IS_OURS: ContextVar[bool] = ContextVar("plain_is_ours", default=False)
