@@ -82,7 +82,7 @@ def test_stopped_in_a_rollout_or_between_two_it_goes_on_to_the_same_bits(worksho
 def test_killed_it_goes_on_to_the_same_bits(workshop, made, whole):
     path, out = workshop.recipe("whole", stages(workshop), **start(made)), workshop.folder / "killed"
     kills = 0
-    for moment in (0.3, 0.5, 0.6, 0.7):
+    for moment in (0.02, 0.05, 0.1, 0.2, 0.4):
         child = os.fork()
         if child == 0:
             try:
