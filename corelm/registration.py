@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
 import importlib.metadata
-import importlib.util
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -21,109 +19,24 @@ from typing import Any, Final
 import pluggy
 
 from corelm import hookspecs
-from corelm.errors import UserError
+from corelm.registered import Failure, Kind, Record, RegistrationError
+
+__all__ = [
+    "Failure",
+    "Kind",
+    "Record",
+    "Registrar",
+    "RegistrationError",
+    "Registry",
+    "active",
+    "add_plugin",
+    "discover",
+    "using",
+]
 
 GROUP: Final = "corelm"
 
 _NAME: Final = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
-
-
-class RegistrationError(UserError):
-    """A plugin registered something that can't be taken, or a name can't be resolved."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One interface of the house.
-
-    Attributes:
-        target: import string of the interface's base class, ``module:Class``.
-        interface: version of the interface; until 1.0 exactly this one is accepted.
-        distribution: who brought it.
-    """
-
-    name: str
-    target: str
-    summary: str
-    interface: int = 1
-    distribution: str = "corelm"
-
-    def load(self) -> type[Any]:
-        """Import and return the base class."""
-        return _load(self.target, f"kind {self.name} of {self.distribution}")
-
-
-@dataclass(frozen=True)
-class Record:
-    """One registered part and its provenance.
-
-    Attributes:
-        base: import string of the kind's base class; known once the registry is closed.
-    """
-
-    kind: str
-    name: str
-    target: str
-    summary: str
-    interface: int
-    distribution: str
-    version: str
-    plugin: str
-    base: str = ""
-
-    @property
-    def qualified(self) -> str:
-        """``distribution:name``, unambiguous within the kind."""
-        return f"{self.distribution}:{self.name}"
-
-    @property
-    def location(self) -> str:
-        """Path of the file that defines the part (finds the module without importing it)."""
-        spec = importlib.util.find_spec(self.target.partition(":")[0])
-        return str(spec.origin) if spec and spec.origin else ""
-
-    def load(self) -> type[Any]:
-        """Import and return the part's class.
-
-        Raises:
-            RegistrationError: the import fails, or the class isn't of the kind.
-        """
-        what = f"{self.kind}/{self.name} of {self.distribution} {self.version}"
-        part = _load(self.target, what)
-        base = _load(self.base, f"kind {self.kind}") if self.base else object
-        if not issubclass(part, base):
-            raise RegistrationError(
-                f"{what}: {self.target} is not of the kind {self.kind}",
-                remedy=f"Its class must derive from {base.__name__} of {base.__module__}.",
-                code="part-of-another-kind",
-            )
-        return part
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A plugin that could not be loaded, and why."""
-
-    plugin: str
-    distribution: str
-    version: str
-    reason: str
-
-
-def _load(target: str, what: str) -> type[Any]:
-    module_name, _, attribute = target.partition(":")
-    try:
-        loaded = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:
-        raise RegistrationError(
-            f"{what}: importing {target} failed: {type(error).__name__}: {error}",
-            remedy="Update or uninstall the package that fails; `corelm plugins` lists what is installed.",
-            code="part-import-failed",
-        ) from error
-    if not isinstance(loaded, type):
-        found = type(loaded).__name__
-        raise RegistrationError(f"{what}: {target} is of type {found}, not a class", code="part-not-a-class")
-    return loaded
 
 
 @dataclass
@@ -148,6 +61,11 @@ class Registry:
         return sorted(
             (r for r in self.records if kind in (None, r.kind)), key=lambda r: (r.kind, r.name, r.distribution)
         )
+
+    def plugin(self, hooked: str) -> str:
+        """``name (distribution version)`` of the plugin whose hooks go by the name ``hooked``."""
+        found = [(name, owner, version) for name, owner, version in self.plugins if hooked == f"{owner}:{name}"]
+        return "{} ({} {})".format(*found[0]) if found else hooked
 
     def kind(self, name: str) -> Kind:
         """Return the kind ``name``.
@@ -217,14 +135,16 @@ class Registrar:
         Args:
             kind, name: plain within the kind, lower case with hyphens, without the distribution.
             target: import string, ``module:Class``; not imported now.
-            summary: the first line of the class's docstring.
+            summary: the first line of the class's docstring; its full stop is left out.
             interface: the version of the kind's interface that it was written for.
 
         Raises:
             RegistrationError: the registry is frozen, or the name or target is malformed.
         """
         self._take(f"{kind}/{name}", name, target)
-        self._registry.records.append(Record(kind, name, target, summary, interface, **self._origin))
+        self._registry.records.append(
+            Record(kind, name, target, summary.removesuffix("."), interface, **self._origin)
+        )
 
     def add_kind(self, name: str, target: str, *, summary: str, interface: int = 1) -> None:
         """Register a kind: its name, base class and interface version.
@@ -236,7 +156,8 @@ class Registrar:
         if name in self._registry.kinds:
             first = self._registry.kinds[name].distribution
             raise RegistrationError(f"kind {name!r} is registered by both {first} and {self._origin['distribution']}")
-        self._registry.kinds[name] = Kind(name, target, summary, interface, self._origin["distribution"])
+        owner = self._origin["distribution"]
+        self._registry.kinds[name] = Kind(name, target, summary.removesuffix("."), interface, owner)
 
     def add_recipes(self, prefix: str, package: str) -> None:
         """Ship recipes: ``prefix:name`` then means the file ``name.yaml`` in ``package``'s folder.

@@ -1,7 +1,11 @@
-"""Writes what the program knows into the pages: ``python docs/make.py``."""
+"""Writes what the program knows into the pages: ``python docs/make.py``.
+
+With ``--measure`` the tests of the families are run first, and what they found is kept in ``architectures.json``.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from corelm.conformance import properties
@@ -37,3 +41,9 @@ def written(page: str) -> str:
 if __name__ == "__main__":
     PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"wrote {PAGE}")
+    import architectures_page
+
+    if "--measure" in sys.argv:
+        architectures_page.measure()
+    architectures_page.PAGE.write_text(architectures_page.page(), encoding="utf-8")
+    print(f"wrote {architectures_page.PAGE}")

@@ -73,8 +73,9 @@ def _nearest(text: str, among: Iterable[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    # Threads that spin while they wait make a busy machine crawl; it must be said before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin long while they wait make a busy machine crawl, threads that don't spin at all make a quiet one
+    # wait. It must be said before torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -112,6 +113,10 @@ def _run(arguments: list[str]) -> int:
         else:
             subparsers.add_parser(verb, help=line)
     args, unknown = parser.parse_known_args(arguments)
+    if hasattr(args, "overrides"):
+        # argparse takes no positional argument after an option; path=value may stand there all the same.
+        args.overrides = [*args.overrides, *(text for text in unknown if not text.startswith("-"))]
+        unknown = [text for text in unknown if text.startswith("-")]
     if unknown:
         subparsers.choices.get(args.verb, parser).refuse(unknown)
     if args.verb is None:
@@ -129,10 +134,12 @@ def _version() -> str:
 
 def _failed(error: Exception, debug: bool, as_json: bool) -> int:
     """Say what went wrong: a user's mistake without a traceback, ours with a hint at one."""
-    from corelm.errors import Interrupted, UserError
+    from corelm.errors import ToldElsewhere, UserError, exit_code
 
     if debug:
         traceback.print_exception(error)
+    if isinstance(error, ToldElsewhere):
+        return exit_code(error)
     if isinstance(error, UserError):
         problems = getattr(error, "as_json", None)
         if as_json and problems is not None:
@@ -140,7 +147,7 @@ def _failed(error: Exception, debug: bool, as_json: bool) -> int:
 
             print(json.dumps(problems(), indent=1, ensure_ascii=False))
         print(error, file=sys.stderr)
-        return 130 if isinstance(error, Interrupted) else 2
+        return exit_code(error)
     print(f"corelm failed: {type(error).__name__}: {error}", file=sys.stderr)
     print("This is a mistake of ours or of a plugin; --debug shows where.", file=sys.stderr)
     return 1

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from corelm.cli.parts import at_least
+from corelm.cli.parts import add_writing
 
 if TYPE_CHECKING:
     from corelm.kinds.records import Message
@@ -27,17 +27,7 @@ def register(subparsers: Any) -> None:
         "chat", help="talk with a model", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", help="folder of a model that was tuned on conversations")
-    parser.add_argument(
-        "--tokens", type=at_least(1), default=128, metavar="N", help="most tokens of an answer (default 128)"
-    )
-    parser.add_argument(
-        "--sampler",
-        action="append",
-        default=[],
-        metavar="PART",
-        help="filters of the next token, in order; none: greedy",
-    )
-    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the sampling (default 0)")
+    add_writing(parser, tokens=128)
     parser.set_defaults(run=run)
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from corelm.cli.parts import at_least
+from corelm.cli.parts import add_writing
 
 EPILOG = """examples:
   corelm generate runs/quickstart/base --prompt "def parse(" --tokens 64
@@ -24,15 +24,7 @@ def register(subparsers: Any) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--prompt", metavar="TEXT", help="a text to continue, as it is; empty: begin a document")
     what.add_argument("--ask", metavar="TEXT", help="a question, put through the model's template")
-    parser.add_argument("--tokens", type=at_least(1), default=64, metavar="N", help="most new tokens (default 64)")
-    parser.add_argument(
-        "--sampler",
-        action="append",
-        default=[],
-        metavar="PART",
-        help="filters of the next token, in order; none: greedy",
-    )
-    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the sampling (default 0)")
+    add_writing(parser, tokens=64)
     parser.set_defaults(run=run)
 
 

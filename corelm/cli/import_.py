@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
     from corelm.cli.parts import read_part
     from corelm.errors import UserError
     from corelm.files import new_folder
-    from corelm.model.loading import from_imported, save
+    from corelm.model.loading import save_imported
+    from corelm.pipeline.starting import read_foreign
     from corelm.registration import active
 
     part, source = read_part("interchange", args.format, "format").build(), Path(args.source).expanduser()
@@ -47,9 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if not part.recognises(source):
         remedy = "Formats: " + ", ".join(record.name for record in active().parts("interchange"))
         raise UserError(f"{source} does not look like {args.format}", remedy=remedy, code="no-source")
-    imported = part.read(source)
-    for note in imported.notes:
-        print(note, file=sys.stderr)
-    save(from_imported(imported), out)
+    imported = read_foreign(part, source, lambda note: print(note, file=sys.stderr))
+    save_imported(imported, out)
     print(f"wrote {out}")
     return 0

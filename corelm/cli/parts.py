@@ -45,6 +45,21 @@ def _plain(message: str) -> str:
     return message[0].lower() + message[1:]
 
 
+def add_writing(parser: argparse.ArgumentParser, tokens: int) -> None:
+    """Add how a model writes: ``--tokens``, ``--sampler``, ``--seed``."""
+    parser.add_argument(
+        "--tokens", type=at_least(1), default=tokens, metavar="N", help=f"most new tokens (default {tokens})"
+    )
+    parser.add_argument(
+        "--sampler",
+        action="append",
+        default=[],
+        metavar="PART",
+        help="filters of the next token, in order; none: greedy",
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the sampling (default 0)")
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """The type of an argument that is a whole number from ``least`` on."""
 

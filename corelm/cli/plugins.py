@@ -33,12 +33,15 @@ def run(args: argparse.Namespace) -> int:
         failed = [vars(failure) for failure in registry.failures]
         print(json.dumps({"loaded": loaded, "failed": failed, "disabled": registry.disabled}, indent=1))
         return 0
-    for (plugin, distribution, version), count in sorted(counts.items()):
-        print(f"{plugin:<24}{distribution} {version:<12}{count} part{'s' * (count != 1)}")
-    for name in registry.disabled:
-        print(f"{name:<24}disabled by CORELM_DISABLE")
-    for failure in registry.failures:
-        print(f"{failure.plugin:<24}{failure.distribution} {failure.version:<12}FAILED: {failure.reason}")
+    rows = [
+        (plugin, f"{distribution} {version}", f"{count} part{'s' * (count != 1)}")
+        for (plugin, distribution, version), count in sorted(counts.items())
+    ]
+    rows += [(name, "", "disabled by CORELM_DISABLE") for name in registry.disabled]
+    rows += [(f.plugin, f"{f.distribution} {f.version}", f"FAILED: {f.reason}") for f in registry.failures]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
+    for name, origin, what in rows:
+        print(f"{name:<{widths[0]}}  {origin:<{widths[1]}}  {what}")
     return 0
 
 

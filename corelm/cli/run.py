@@ -32,13 +32,13 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run it."""
     from corelm.cli.plugins import warn_of_failures
+    from corelm.pipeline.processes import leads
     from corelm.pipeline.runner import run as run_recipe
-    from corelm.recipe.reader import Recipe
     from corelm.registration import active
 
-    warn_of_failures(active(), sys.stderr)
-    recipe = Recipe.read(args.recipe, overrides=args.overrides)
-    result = run_recipe(recipe, args.out, redo=args.redo)
-    if args.json:
+    if leads():
+        warn_of_failures(active(), sys.stderr)
+    result = run_recipe(args.recipe, args.out, redo=args.redo, overrides=args.overrides)
+    if args.json and leads():
         print(json.dumps({"folder": str(result.folder), "stages": [vars(stage) for stage in result.stages]}))
     return 0

@@ -25,6 +25,15 @@ FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """What the names of the field mean; a part that takes one of them means this."""
 
+PAIRS: dict[str, Callable[[Tensor, Tensor, Any], Tensor]] = {
+    "clamped-swiglu": lambda gate, up, config: (
+        (g := torch.where(gate > config.limit, config.limit, gate))
+        / (1 + (-config.slope * g).exp())
+        * (1 + torch.where(up.abs() > config.limit, up.sign() * config.limit, up))
+    ),
+}
+"""Gated pairs that are more than the function of the gate times the value, by the same names and the config."""
+
 
 class ActivationBench(Bench):
     """Elementwise."""
@@ -87,6 +96,23 @@ def elementwise(part: PartUnderTest, draw: Draw) -> None:
     f, x, order = _f(part, draw), draw.normal(24), draw.permutation(24)
     close(f(x[order]), f(x)[order], "permuted elements", 1e-14)  # vector and tail loops may round apart
     close(f(x.view(2, 3, 4)).flatten(), f(x), "as a box and as a line", 1e-14)
+
+
+@property_of(
+    "activation",
+    statement="A gated pair is the function of the gate times the value; under a name that says more, what it says.",
+    catches="a shift or a clamp that is forgotten, gate and value swapped",
+    examples=10,
+)
+def pair_of_its_name(part: PartUnderTest, draw: Draw) -> None:
+    """Written out."""
+    subject = part.bench.subject(part, draw)
+    gate, up = (draw.normal(64, scale=draw.choice("magnitude", [1.0, 10.0])) for _ in range(2))
+    name = getattr(part.cls, "formula", part.name)
+    if name not in PAIRS and name not in FORMULAS:
+        raise NotApplicable(f"{name!r} is no name of the field that the kit knows")
+    expected = PAIRS[name](gate, up, subject.config) if name in PAIRS else FORMULAS[name](gate) * up
+    close(subject.part.combine(gate, up), expected, f"the pair and the formula of {name}", 1e-12)
 
 
 @property_of(

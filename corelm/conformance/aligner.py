@@ -5,72 +5,26 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from typing import Any
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from corelm.conformance.bench import Bench, Subject, close, same_bits
+from corelm.conformance import policy_gradient
+from corelm.conformance.aligner_bench import job, prepared
+from corelm.conformance.bench import close, same_bits
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
-from corelm.conformance.tiny import Silent, template, tiny, weights
-from corelm.kinds.aligner import Alignment, AlignmentJob, ModelRole
+from corelm.conformance.tiny import Silent, weights
+from corelm.kinds.aligner import AlignmentJob
 from corelm.kinds.batch import IGNORE, Batch
-from corelm.kinds.records import Conversation, Message, Preference
+from corelm.kinds.trainer import Processes
 
-ANSWERS = ("yes", "no, never", "a", "it is so", "perhaps", "b c d")
+__all__ = ["Threads", "policy_gradient"]
 
-
-class AlignerBench(Bench):
-    """Small rollouts and short answers."""
-
-    kind = "aligner"
-    hints = {"rollout": (2, 4), "epochs": (1, 2), "answer_tokens": (4, 6), "beta": (0.1, 1.0, 0.01)}
-    pins = {"answer_tokens": 4, "rollout": 2}
-
-
-def job(part: PartUnderTest, config: Any, draw: Draw, *, apart: bool = True, swap: bool = False) -> AlignmentJob:
-    """Four records; the policy differs from the reference unless told otherwise."""
-    seed = draw.seed()
-    roles = part.cls.roles(config)
-    models: dict[ModelRole, Any] = {"policy": tiny(seed)}
-    if "reference" in roles:
-        models["reference"] = tiny(seed + 7 if apart else seed)
-    if "reward" in roles:
-        models["reward"] = tiny(seed + 3, head="scalar")
-    for role, model in models.items():
-        if role != "policy":
-            model.requires_grad_(False)
-    return AlignmentJob(
-        models=models,
-        template=template(),
-        records=records(part.cls.reads(config), draw, swap=swap),
-        batch=2,
-        steps=4,
-        seed=draw.seed() % 1000,
-        watch=Silent(),
-    )
-
-
-def records(reads: str, draw: Draw, *, swap: bool = False) -> Any:
-    """Preferences or conversations."""
-    found: list[Any] = []
-    for number in range(4):
-        prompt = (Message("user", f"q{number}"),)
-        first, second = (draw.choice("answer", ANSWERS) for _ in range(2))
-        if first == second:
-            second += "!"
-        if reads == "preference":
-            chosen, rejected = (second, first) if swap else (first, second)
-            found.append(Preference(prompt, chosen, rejected, f"pair {number}"))
-        else:
-            found.append(Conversation((*prompt, Message("assistant", first)), f"chat {number}"))
-    return found
-
-
-def _prepared(part: PartUnderTest, draw: Draw, **more: Any) -> tuple[Alignment, AlignmentJob, Any]:
-    subject: Subject = part.bench.subject(part, draw, **more.pop("pins", {}))
-    given = job(part, subject.config, draw, **more)
-    return subject.part.prepare(given), given, subject.config
+Made = TypeVar("Made")
 
 
 def _offline(part: PartUnderTest) -> str | None:
@@ -87,10 +41,10 @@ def _offline(part: PartUnderTest) -> str | None:
 )
 def others_stay_frozen(part: PartUnderTest, draw: Draw) -> None:
     """One step of descent on what the aligner gives."""
-    alignment, given, _ = _prepared(part, draw)
+    alignment, given, _ = prepared(part, draw)
     others = {role: model for role, model in given.models.items() if role != "policy"}
     before = {role: weights(model.module) for role, model in others.items()}
-    batch = next(alignment.stream)
+    batch = next(alignment.streams(Processes()))
     alignment.objective.evaluate(alignment.trained, batch).total.backward()
     with torch.no_grad():
         for parameter in alignment.trained.module.parameters():
@@ -110,10 +64,10 @@ def others_stay_frozen(part: PartUnderTest, draw: Draw) -> None:
 )
 def policy_learns(part: PartUnderTest, draw: Draw) -> None:
     """A backward pass."""
-    alignment, _, _ = _prepared(part, draw)
+    alignment, _, _ = prepared(part, draw)
     # The first batch of a rollout can have advantages of exactly zero; some batch must not.
     total = torch.zeros((), dtype=torch.float64)
-    for batch in itertools.islice(alignment.stream, 2):
+    for batch in itertools.islice(alignment.streams(Processes()), 2):
         terms = alignment.objective.evaluate(alignment.trained, batch)
         assert terms.total.isfinite(), f"the loss is {float(terms.total)}"
         assert all(not figure.requires_grad for figure in terms.sums.values()), "a figure has a graph"
@@ -136,17 +90,80 @@ def experience_resumes(part: PartUnderTest, draw: Draw) -> None:
     subject = part.bench.subject(part, draw)
     given = job(part, subject.config, draw)
     whole = subject.part.prepare(_again(given))
-    batches = [_plain(batch) for batch in itertools.islice(whole.stream, 4)]
+    batches = [_plain(batch) for batch in itertools.islice(whole.streams(Processes()), 4)]
     k = draw.integer("k", 0, 3)
     first = subject.part.prepare(_again(given))
-    list(itertools.islice(first.stream, k))
-    states = copy.deepcopy([first.stream.state_dict(), {n: m.state_dict() for n, m in first.members.items()}])
+    drawn = first.streams(Processes())
+    list(itertools.islice(drawn, k))
+    states = copy.deepcopy([drawn.state_dict(), {n: m.state_dict() for n, m in first.members.items()}])
     fresh = subject.part.prepare(_again(given))
-    fresh.stream.load_state_dict(states[0])
+    stream = fresh.streams(Processes())
+    stream.load_state_dict(states[0])
     for name, member in fresh.members.items():
         member.load_state_dict(states[1][name])
-    rest = [_plain(batch) for batch in itertools.islice(fresh.stream, 4 - k)]
+    rest = [_plain(batch) for batch in itertools.islice(stream, 4 - k)]
     assert same_bits(rest, batches[k:]), f"resumed after {k} batches, it goes on otherwise"
+
+
+class Threads:
+    """As many processes as threads, which gather what each of them has."""
+
+    def __init__(self, world: int) -> None:
+        self.barrier, self.given = threading.Barrier(world, timeout=60), [None] * world
+
+    def run(self, work: Callable[[Processes], Made]) -> list[Made]:
+        """What ``work`` makes in each of them, by rank."""
+
+        def one(rank: int) -> Made:
+            try:
+                return work(_Thread(self, rank))
+            except BaseException:
+                self.barrier.abort()  # else the others would wait for this one
+                raise
+
+        with ThreadPoolExecutor(len(self.given)) as pool:
+            return list(pool.map(one, range(len(self.given))))
+
+
+class _Thread(Processes):
+    def __init__(self, together: Threads, rank: int) -> None:
+        self.together, self.rank, self.world = together, rank, len(together.given)
+
+    def gather(self, value: Any) -> list[Any]:
+        self.together.given[self.rank] = value
+        self.together.barrier.wait()
+        gathered = copy.deepcopy(self.together.given)
+        self.together.barrier.wait()
+        return gathered
+
+
+@property_of(
+    "aligner",
+    statement="The streams of n processes are those of one: process r has its micro-batches r, r + n, and so on.",
+    catches="every process learning from the same batches, processes that wait for each other forever",
+    examples=3,
+)
+def processes_share_the_work(part: PartUnderTest, draw: Draw) -> None:
+    """Processes are threads, each with models of its own; four micro-batches in all."""
+    subject = part.bench.subject(part, draw)
+    given = job(part, subject.config, draw)
+    world = draw.choice("processes", [2, 4])
+    alone = subject.part.prepare(_again(given)).streams(Processes())
+    wanted = [_plain(batch) for batch in itertools.islice(alone, 4)]
+
+    def work(processes: Processes) -> list[Any]:
+        stream = subject.part.prepare(_again(given)).streams(processes)
+        return [_plain(batch) for batch in itertools.islice(stream, 4 // world)]
+
+    found = Threads(world).run(work)
+    for number, batch in enumerate(wanted):
+        for mine, of_one in zip(_tensors(found[number % world][number // world]), _tensors(batch), strict=True):
+            close(mine, of_one, f"micro-batch {number} among {world} processes, and alone")
+
+
+def _tensors(batch: list[Any]) -> list[Tensor]:
+    *main, extra = batch
+    return [tensor for tensor in [*main, *extra.values()] if tensor is not None]
 
 
 def _again(given: AlignmentJob) -> AlignmentJob:
@@ -176,10 +193,10 @@ def _plain(batch: Batch) -> list[Any]:
 )
 def answers_are_learnt(part: PartUnderTest, draw: Draw) -> None:
     """Read the targets back."""
-    alignment, given, _ = _prepared(part, draw)
+    alignment, given, _ = prepared(part, draw)
     tokenizer = given.models["policy"].tokenizer
     found = set()
-    for batch in itertools.islice(alignment.stream, 2):
+    for batch in itertools.islice(alignment.streams(Processes()), 2):
         for row in range(len(batch.ids)):
             learnt = [int(t) for t in batch.targets[row] if t != IGNORE]
             found.add(tokenizer.decode(learnt))
@@ -212,8 +229,8 @@ def _not_dpo(part: PartUnderTest) -> str | None:
 def antisymmetric(part: PartUnderTest, draw: Draw) -> None:
     """z from the models themselves; smoothing shrinks the difference by 1 − 2ε."""
     pins = {"loss": "sigmoid", "beta": draw.choice("beta", [0.1, 1.0])}
-    alignment, given, config = _prepared(part, draw, pins=pins)
-    batch = next(alignment.stream)
+    alignment, given, config = prepared(part, draw, pins=pins)
+    batch = next(alignment.streams(Processes()))
     policy, reference = _sums(given.models["policy"], batch), _sums(given.models["reference"], batch)
     margin = (policy - reference)[0::2] - (policy - reference)[1::2]
     pairs = torch.arange(len(batch.ids)).view(-1, 2).flip(1).flatten()
@@ -239,8 +256,8 @@ def antisymmetric(part: PartUnderTest, draw: Draw) -> None:
 )
 def ln_two_at_the_reference(part: PartUnderTest, draw: Draw) -> None:
     """At the start of training."""
-    alignment, _, _ = _prepared(part, draw, apart=False, pins={"loss": "sigmoid"})
-    batch = next(alignment.stream)
+    alignment, _, _ = prepared(part, draw, apart=False, pins={"loss": "sigmoid"})
+    batch = next(alignment.streams(Processes()))
     terms = alignment.objective.evaluate(alignment.trained, batch)
     loss = float(terms.total.detach()) / alignment.objective.count(batch)
     assert abs(loss - math.log(2)) < 1e-5, f"loss {loss:.6f} per pair, ln 2 is {math.log(2):.6f}"

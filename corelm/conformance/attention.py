@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from corelm.conformance import attention_state
-from corelm.conformance.attention_bench import needs, ready, weighs
+from corelm.conformance import attention_formula, attention_state
+from corelm.conformance.attention_bench import lacks, needs, ready, weighs
 from corelm.conformance.bench import close
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
 from corelm.conformance.harness import Everything, QueryFactor, ScoreBias, Turning, causal_rules, layer_step
 from corelm.kinds.component import ComponentConfig
 
-__all__ = ["attention_state"]
+__all__ = ["attention_formula", "attention_state"]
 
 
 @property_of(
@@ -168,6 +168,7 @@ def weights_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
     """Equal values mix to themselves."""
     attention, dim, schemes = ready(part, draw)
     weighs(part, attention)
+    lacks(part, attention, "sink")
     time = draw.integer("time", 2, 7)
     x = draw.normal(2, 1, dim).expand(2, time, dim)
     y = attention(x, layer_step(2, time, schemes=schemes))
@@ -184,6 +185,8 @@ def no_query_gives_the_mean(part: PartUnderTest, draw: Draw) -> None:
     attention, dim, _ = ready(part, draw)
     needs(part, attention, "query")
     weighs(part, attention)
+    lacks(part, attention, "sink")
+    lacks(part, attention, "gate")
     time = draw.integer("time", 2, 7)
     x = draw.normal(2, time, dim)
     y = attention(x, layer_step(2, time, schemes=[QueryFactor(ComponentConfig(), attention.geometry)]))
@@ -206,7 +209,8 @@ def rotation_is_used(part: PartUnderTest, draw: Draw) -> None:
         draw.reject()
     x, schemes = draw.normal(2, 6, dim), [Turning(ComponentConfig(), attention.geometry)]
     y = attention(x, layer_step(2, 6, schemes=schemes))
-    close(attention(x, layer_step(2, 6, schemes=schemes, shift=5)), y, "positions shifted by 5")
+    if "absolute" not in part.cls.offers(attention.config):
+        close(attention(x, layer_step(2, 6, schemes=schemes, shift=5)), y, "positions shifted by 5")
     assert _most(y, attention(x, layer_step(2, 6))) > 1e-9, "turning queries and keys changes nothing"
 
 
@@ -221,13 +225,14 @@ def score_bias_is_used(part: PartUnderTest, draw: Draw) -> None:
     needs(part, attention, "scores")
     time = draw.integer("time", 3, 6)
     x = draw.normal(2, time, dim)
-    rows = ScoreBias(attention.geometry, row=0.5)
-    close(
-        attention(x, layer_step(2, time, schemes=[rows])),
-        attention(x, layer_step(2, time)),
-        "with equal biases",
-        1e-6,
-    )
+    if "sink" in part.cls.offers(attention.config):  # its score stays as it is: keys far above it, and far below
+        above, below = (
+            attention(x, layer_step(2, time, schemes=[ScoreBias(attention.geometry, row=row)])) for row in (1e4, -1e4)
+        )
+        assert _most(above, below) > 1e-9, "equal biases of all keys change nothing, against a sink that has none"
+    else:
+        biased = attention(x, layer_step(2, time, schemes=[ScoreBias(attention.geometry, row=0.5)]))
+        close(biased, attention(x, layer_step(2, time)), "with equal biases", 1e-6)
     hidden = ScoreBias(attention.geometry, column=-1e9, at=0)
     other = x.clone()
     other[:, 0] = draw.normal(2, dim)

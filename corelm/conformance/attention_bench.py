@@ -56,6 +56,12 @@ def needs(part: PartUnderTest, attention: Any, capability: str) -> None:
         raise NotApplicable(f"it doesn't offer {capability!r}")
 
 
+def lacks(part: PartUnderTest, attention: Any, capability: str) -> None:
+    """Say nothing about parts that offer a capability."""
+    if capability in part.cls.offers(attention.config):
+        raise NotApplicable(f"it offers {capability!r}")
+
+
 def weighs(part: PartUnderTest, attention: Any) -> None:
     """Say nothing about parts whose output is no weighted mean."""
     if "recurrent" in part.cls.offers(attention.config):

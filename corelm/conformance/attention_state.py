@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from corelm.conformance.attention_bench import ready
+from corelm.conformance.attention_bench import needs, ready
 from corelm.conformance.bench import close
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
 from corelm.conformance.harness import Shelf, causal_rules, layer_step
@@ -134,3 +134,80 @@ def state_goes_back_or_stays_small(part: PartUnderTest, draw: Draw) -> None:
     close(
         after, attention(x, layer_step(2, time + 1, schemes=schemes))[:, time:], "after going back, and from scratch"
     )
+
+
+def _stored(shelves: dict[str, Shelf]) -> dict[str, Tensor]:
+    """Every tensor of fixed size, by slot and field."""
+    fixed = {name: shelf for name, shelf in shelves.items() if not shelf.spec.grows}
+    return {f"{name}.{field}": t for name, shelf in fixed.items() for field, t in shelf.tensors.items()}
+
+
+@property_of(
+    "attention",
+    statement="Padding leaves a state of fixed size as it is, to the bit, while other rows move on.",
+    catches="a decay at padding, a convolution's window that takes padding in",
+    tier="bit",
+    examples=15,
+)
+def padding_leaves_the_state(part: PartUnderTest, draw: Draw) -> None:
+    """One row gets padding, the other goes on."""
+    attention, dim, schemes = ready(part, draw)
+    needs(part, attention, "recurrent")
+    time, more = draw.integer("time", 1, 4), draw.integer("more", 1, 4)
+    shelves = _shelves(attention)
+    _in_calls(attention, draw.normal(2, time, dim), [time], shelves, schemes=schemes)
+    before = {name: tensor.clone() for name, tensor in _stored(shelves).items()}
+    x = torch.cat([draw.normal(1, more, dim, scale=100.0), draw.normal(1, more, dim)])
+    valid = torch.ones(2, time + more, dtype=torch.bool)
+    valid[0, time:] = False
+    pieces = draw.choice("calls", [[more], [1] * more])
+    _in_calls(attention, x, pieces, shelves, past=time, schemes=schemes, valid=valid)
+    after = _stored(shelves)
+    for name, tensor in after.items():
+        assert torch.equal(tensor[0], before[name][0]), f"padding changed {name}"
+    moved = [name for name, tensor in after.items() if not torch.equal(tensor[1], before[name][1])]
+    assert moved, "the state of the row that went on is what it was"
+
+
+@property_of(
+    "attention",
+    statement="A state of fixed size is float32 or better, whatever the type of the activations.",
+    catches="a sum over thousands of tokens in bfloat16, in which small terms are lost",
+    tier="bit",
+    examples=4,
+)
+def fixed_state_is_wide(part: PartUnderTest, draw: Draw) -> None:
+    """Mix in bfloat16 and look at what is stored."""
+    subject = part.bench.subject(part, draw, dtype=torch.bfloat16)
+    needs(part, subject.part, "recurrent")
+    shelves = _shelves(subject.part)
+    x = draw.normal(2, draw.integer("time", 1, 4), subject.context.dim).to(torch.bfloat16)
+    _in_calls(subject.part, x, [x.shape[1]], shelves)
+    for name, tensor in _stored(shelves).items():
+        narrow = tensor.is_floating_point() and torch.finfo(tensor.dtype).bits < 32
+        assert not narrow, f"{name} is kept in {tensor.dtype}"
+
+
+@property_of(
+    "attention",
+    statement="A state of fixed size that is put back goes on as if nothing had followed.",
+    catches="writing into what the slot has handed out, a part of the state outside of the slots",
+    examples=15,
+)
+def state_can_be_put_back(part: PartUnderTest, draw: Draw) -> None:
+    """Speculate, put the tensors back, go on."""
+    attention, dim, schemes = ready(part, draw)
+    needs(part, attention, "recurrent")
+    time, wrong, more = (draw.integer(name, 1, 4) for name in ("time", "wrong", "more"))
+    x, shelves = draw.normal(2, time + more, dim), _shelves(attention)
+    _in_calls(attention, x[:, :time], [time], shelves, schemes=schemes)
+    kept = {name: dict(shelf.tensors) for name, shelf in shelves.items()}
+    _in_calls(attention, draw.normal(2, wrong, dim), [1] * wrong, shelves, past=time, schemes=schemes)
+    for name, shelf in shelves.items():
+        if shelf.spec.grows:
+            shelf.truncate(time)
+        else:
+            shelf.tensors = kept[name]
+    after = _in_calls(attention, x[:, time:], _pieces(draw, more), shelves, past=time, schemes=schemes)
+    full = attention(x, layer_step(2, time + more, schemes=schemes))
+    close(after, full[:, time:], "after putting the state back, and from scratch")

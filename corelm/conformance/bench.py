@@ -15,7 +15,7 @@ from corelm.conformance.framework import Draw, PartUnderTest
 from corelm.conformance.strategies import draw_config
 from corelm.errors import UserError
 from corelm.kinds.carriers import LayerContext, ModelContext
-from corelm.kinds.parameters import declared
+from corelm.kinds.parameters import declared, fill
 from corelm.registration import active
 
 
@@ -100,7 +100,7 @@ class Bench:
             pins: config fields with a given value.
         """
         context = self.context(draw)
-        place = context if self.module or self.kind in ("mask", "init") else recipe()
+        place = context if self.module or self.kind in ("mask", "init", "scaling") else recipe()
         config = draw_config(part.cls, draw, place, pins={**self.pins, **pins}, hints=self.hints)
         arguments = self.arguments(part, config, context, draw)
         seed = draw.seed()
@@ -147,7 +147,7 @@ def load_kind(kind: str) -> bool:
 
     A kind that a plugin brings names its module in the attribute ``conformance`` of its base class.
     """
-    importlib.import_module("corelm.conformance.general")
+    importlib.import_module("corelm.conformance.gradients")  # and with it the other laws that all kinds share
     known = active().kinds.get(kind)
     own = getattr(known.load(), "conformance", None) if known and known.distribution != "corelm" else None
     name = own or f"corelm.conformance.{kind}"
@@ -164,7 +164,8 @@ def initialise(module: nn.Module, seed: int, *, generic: bool) -> nn.Module:
             generator = torch.Generator().manual_seed(_mix(seed, name))
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if info.constant is not None:
-                value = info.constant + (0.3 * noise if generic else 0 * noise)
+                fill(parameter, info.constant)
+                value = parameter + (0.3 * noise if generic else 0 * noise)
             else:
                 value = noise * (info.fan_in or parameter.shape[-1] if parameter.dim() else 1) ** -0.5
             parameter.copy_(value.to(parameter.dtype))

@@ -23,6 +23,7 @@ from corelm.registration import Record, active
 KINDS: Final = (
     "attention",
     "position",
+    "scaling",
     "mask",
     "feedforward",
     "activation",
@@ -36,6 +37,9 @@ KINDS: Final = (
     "stage",
 )
 """Kinds whose parts must meet in pairs; of the stages those that train the recipe's own model."""
+
+LISTED: Final = frozenset({"mask", "position"})
+"""Kinds of which a layer has several parts."""
 
 TRIES: Final = 40
 DEEPEST: Final = 3
@@ -156,6 +160,12 @@ FORBIDDEN: Final = (
     _position_needs("query", "a scheme that scales queries needs queries"),
     _position_needs("scores", "a bias per pair of tokens needs scores; a recurrent mixer has none"),
     Rule(
+        "position-needs-rotation",
+        ("attention", "scaling"),
+        "frequencies are those of a rotation, which needs queries and keys to turn",
+        lambda attention, scaling: "rotation" not in attention.offers(),
+    ),
+    Rule(
         "mask-needs-mask",
         ("attention", "mask"),
         "a rule that forbids more than causality and documents needs a mixer that can leave out any pair",
@@ -233,13 +243,18 @@ def _row(first: Pair, missing: dict[Pair, None]) -> dict[str, str]:
 
 
 def containing(chosen: dict[str, str], seed: int = 0) -> dict[str, Any] | None:
-    """A recipe with these parts (kind → name), which validates if any of some tries does; None: nowhere to put them."""
-    data = None
+    """A recipe with these parts (kind → name), of some tries one with the fewest errors; None: nowhere to put them."""
+    fewest: tuple[int, dict[str, Any]] | None = None
     for attempt in range(TRIES):
         data = _placed(chosen, Chance(seed, *chosen.values(), attempt))
-        if data is None or not refused(data):
+        if data is None:
+            return None
+        errors = len(refused(data))
+        if fewest is None or errors < fewest[0]:
+            fewest = errors, data
+        if errors == 0:
             break
-    return data
+    return None if fewest is None else fewest[1]
 
 
 def _placed(chosen: dict[str, str], chance: Chance) -> dict[str, Any] | None:
@@ -250,14 +265,33 @@ def _placed(chosen: dict[str, str], chance: Chance) -> dict[str, Any] | None:
     model["attention"] = {"use": "gqa", "heads": 2}
     for kind, slot in slots.items():
         own: frozenset[Part] = frozenset([(kind, chosen[kind])]) if kind in chosen else frozenset()
-        with_options = _tree(kind, own | options, chance, DEEPEST) if options else None
-        if with_options is not None:
-            options = frozenset()
-        tree = with_options or (_tree(kind, own, chance, 1) if own else None)
-        if tree is not None:
+        trees, held = _holding(kind, own, options, chance)
+        options -= held
+        if trees:
             causal = ["causal"] if kind == "mask" and chosen[kind] != "causal" else []
-            model[slot] = [*causal, tree] if kind in ("mask", "position") else tree
+            model[slot] = [*causal, *trees] if kind in LISTED else trees[0]
     return None if options else recipe(model, stages)
+
+
+def _holding(
+    kind: str, own: frozenset[Part], options: frozenset[Part], chance: Chance
+) -> tuple[list[dict[str, Any]], frozenset[Part]]:
+    """The wanted part of a kind with as many options inside as it can hold, or with another part beside it that can.
+
+    Returns:
+        What stands in the slot, and which options are in there.
+    """
+    for size in range(len(options), 0, -1):
+        for some in map(frozenset, combinations(sorted(options), size)):
+            together = _tree(kind, own | some, chance, DEEPEST)
+            if together is not None:
+                return [together], some
+            beside = _tree(kind, some, chance, DEEPEST) if own and kind in LISTED else None
+            first = _tree(kind, own, chance, 1) if beside is not None else None
+            if beside is not None and first is not None:
+                return [first, beside], some
+    alone = _tree(kind, own, chance, 1) if own else None
+    return [] if alone is None else [alone], frozenset()
 
 
 def _slots(config: type[BaseModel]) -> Iterator[tuple[str, str]]:

@@ -110,7 +110,7 @@ def metrics_are_floats(part: PartUnderTest, draw: Draw) -> None:
         if name.startswith("accuracy") and not name.endswith("_stderr"):
             assert 0 <= value <= 1, f"{name} = {value}"
             assert f"{name}_stderr" in metrics, f"{name} has no standard error"
-    assert part.cls.headline in metrics, f"headline {part.cls.headline!r} is not among {sorted(metrics)}"
+    assert subject.part.headline in metrics, f"headline {subject.part.headline!r} is not among {sorted(metrics)}"
 
 
 @property_of(
@@ -125,9 +125,9 @@ def means_are_means(part: PartUnderTest, draw: Draw) -> None:
     from dataclasses import replace
 
     twice = [*given, *(replace(record, name=f"{record.name} again") for record in given)]
-    once = _measure(part, subject, model, given, judge)[part.cls.headline]
-    both = _measure(part, subject, model, twice, judge)[part.cls.headline]
-    assert math.isclose(once, both, rel_tol=1e-5, abs_tol=1e-8), f"{part.cls.headline} is {once}, doubled {both}"
+    once = _measure(part, subject, model, given, judge)[subject.part.headline]
+    both = _measure(part, subject, model, twice, judge)[subject.part.headline]
+    assert math.isclose(once, both, rel_tol=1e-5, abs_tol=1e-8), f"{subject.part.headline} is {once}, doubled {both}"
 
 
 @property_of(
@@ -145,7 +145,7 @@ def means_are_means(part: PartUnderTest, draw: Draw) -> None:
 def fitting_helps(part: PartUnderTest, draw: Draw) -> None:
     """Thirty steps on the very texts."""
     subject, model, given, judge = _ready(part, draw)
-    before = _measure(part, subject, model, given, judge)[part.cls.headline]
+    before = _measure(part, subject, model, given, judge)[subject.part.headline]
     texts = [model.tokenizer.encode(r.text) for r in given if isinstance(r, Text)]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(30):
@@ -154,5 +154,5 @@ def fitting_helps(part: PartUnderTest, draw: Draw) -> None:
             row = torch.tensor([[model.tokenizer.end_of_text, *ids]])
             (-model.logprobs(row[:, :-1], row[:, 1:]).mean()).backward()
         optimizer.step()
-    after = _measure(part, subject, model, given, judge)[part.cls.headline]
-    assert after < 0.8 * before, f"{part.cls.headline} was {before:.3f}, after fitting it is {after:.3f}"
+    after = _measure(part, subject, model, given, judge)[subject.part.headline]
+    assert after < 0.8 * before, f"{subject.part.headline} was {before:.3f}, after fitting it is {after:.3f}"

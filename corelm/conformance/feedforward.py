@@ -195,6 +195,8 @@ def identical_experts(part: PartUnderTest, draw: Draw) -> None:
     mixture, router, experts, dim = _mixture(part, draw, shared=None)
     x = draw.normal(1, 5, dim)
     routing = router(x[0])
+    if routing.weigh == "input":
+        raise NotApplicable("it weighs what experts are given")
     if float((routing.weights.detach().sum(-1) - 1).abs().max()) > 1e-6:
         promised = getattr(router.config, "normalise", None) and getattr(router.config, "scale", 1.0) == 1.0
         assert not promised, f"the router promises normalised weights, they sum to {routing.weights.sum(-1).tolist()}"
@@ -206,8 +208,8 @@ def identical_experts(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "feedforward",
-    statement="The mixture is the weighted sum of what the chosen experts compute one by one.",
-    catches="weights paired with the wrong experts, an expert's index off by one, dropped tokens",
+    statement="The mixture is the sum of what the chosen experts compute one by one, inputs or outputs weighed.",
+    catches="weights paired with the wrong experts, an expert's index off by one, dropped tokens, the wrong side weighed",
     examples=15,
 )
 def mixture_is_the_weighted_sum(part: PartUnderTest, draw: Draw) -> None:
@@ -217,9 +219,36 @@ def mixture_is_the_weighted_sum(part: PartUnderTest, draw: Draw) -> None:
     routing = router(x[0])
     expected = torch.zeros_like(x[0])
     for token in range(6):
-        for expert, weight in zip(routing.experts[token].tolist(), routing.weights[token], strict=True):
-            expected[token] += weight.to(x.dtype) * _run(experts[expert], x[:, token : token + 1])[0, 0]
+        alone = x[:, token : token + 1]
+        for expert, weight in zip(routing.experts[token].tolist(), routing.weights[token].to(x.dtype), strict=True):
+            if routing.weigh == "input":
+                expected[token] += _run(experts[expert], weight * alone)[0, 0]
+            else:
+                expected[token] += weight * _run(experts[expert], alone)[0, 0]
     close(_run(mixture, x)[0], expected, "the mixture and the loop over its experts", 1e-8)
+
+
+@property_of(
+    "feedforward",
+    statement="What the shared feed-forward gives is added whole, or under a gate the share σ(w · x) of it.",
+    catches="an average in place of the sum, a gate per feature, a gate that nobody declared",
+    examples=12,
+)
+def shared_is_added(part: PartUnderTest, draw: Draw) -> None:
+    """Silence the shared one, and compare."""
+    subject = part.bench.subject(part, draw, shared={"use": "mlp", "width": 4, "bias": False})
+    mixture, x = subject.part, draw.normal(1, 6, subject.context.dim)
+    shared = getattr(mixture, "shared", None)
+    if _experts(mixture) is None or shared is None:
+        raise NotApplicable("it is no mixture with a shared feed-forward")
+    whole, given = _run(mixture, x), _run(shared, x)
+    with torch.no_grad():
+        for parameter in shared.parameters():
+            parameter.zero_()
+    added = whole - _run(mixture, x)
+    gate = getattr(mixture, "shared_gate", None)
+    share = 1.0 if gate is None else torch.sigmoid((x * gate.weight[0]).sum(-1, keepdim=True))
+    close(added, share * given, "what the shared one adds and what it gives", 1e-10)
 
 
 @property_of(
@@ -233,7 +262,7 @@ def router_learns(part: PartUnderTest, draw: Draw) -> None:
     mixture, router, experts, dim = _mixture(part, draw)
     x = draw.normal(1, 6, dim)
     weights = router(x[0]).weights
-    if float(weights.std()) < 1e-9 or len(experts) == 1:
+    if float(weights.detach().std()) < 1e-9 or len(experts) == 1:
         raise NotApplicable("its weights are constant under this config")
     _run(mixture, x).square().sum().backward()
     grads = [p.grad for p in router.parameters()]

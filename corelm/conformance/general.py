@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor, nn
 
-from corelm.conformance.bench import Bench, Subject, close, gap, leaves, load_kind, same_bits
+from corelm.conformance.bench import Bench, close, gap, leaves, load_kind, same_bits
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.kinds.component import ComponentConfig, Spec
 from corelm.kinds.parameters import declared
@@ -33,7 +34,8 @@ def _not_called(part: PartUnderTest) -> str | None:
     return None if own else f"parts of kind {part.kind} are exercised by their own properties"
 
 
-def _excuse_module_call(part: PartUnderTest) -> str | None:
+def excuse_module_call(part: PartUnderTest) -> str | None:
+    """Says nothing about parts that are no modules, or that are never called."""
     return _not_module(part) or _not_called(part)
 
 
@@ -119,6 +121,32 @@ def summary_is_docstring(part: PartUnderTest, draw: Draw) -> None:
     if part.record is not None:
         registered = part.record.summary.rstrip(".")
         assert registered == written, f"registered as {registered!r}, but the docstring begins {written!r}"
+
+
+@property_of(
+    "*",
+    statement="With the defaults written out that follow from its place, a config means the same part.",
+    catches="a width that is settled otherwise than it is built, so that an exported model is another one",
+    tier="bit",
+    examples=10,
+)
+def settled_means_the_same(part: PartUnderTest, draw: Draw) -> None:
+    """Settle, settle again, build from both."""
+    subject = part.bench.subject(part, draw)
+    settled = part.cls.settled(subject.config, subject.context)
+    assert part.cls.settled(settled, subject.context) == settled, "what is settled is not settled"
+    again = part.cls.Config.model_validate(settled.model_dump(mode="json", by_alias=True))
+    assert again == settled, f"{settled!r} is no valid config, or another one: {again!r}"
+    if settled == subject.config or not part.bench.module:
+        return
+    built = part.bench.make(part, settled, subject.arguments).to(torch.float64).eval()
+    shapes = {name: tensor.shape for name, tensor in subject.part.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in built.state_dict().items()} == shapes, "other parameters"
+    built.load_state_dict(subject.part.state_dict())
+    if _not_called(part) is None:
+        inputs = part.bench.inputs(subject, draw)
+        other = replace(subject, part=built, config=settled)
+        assert same_bits(part.bench.call(subject, inputs), part.bench.call(other, inputs)), "another result"
 
 
 @property_of(
@@ -276,7 +304,7 @@ def roles_are_declared(part: PartUnderTest, draw: Draw) -> None:
     catches="state outside of state_dict, a buffer that isn't saved, a down-cast",
     tier="bit",
     examples=8,
-    excuse=_excuse_module_call,
+    excuse=excuse_module_call,
 )
 def saves_and_loads(part: PartUnderTest, draw: Draw) -> None:
     """Round trip through bytes."""
@@ -293,49 +321,20 @@ def saves_and_loads(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "*",
-    statement="Every trainable parameter receives a gradient, and all gradients are finite.",
-    catches="a detached statistic, a dead parameter, an option that is never used",
-    examples=4,
-    excuse=_excuse_module_call,
-)
-def gradients_reach_every_parameter(part: PartUnderTest, draw: Draw) -> None:
-    """Collect gradients over several draws of inputs."""
-    subject: Subject = part.bench.subject(part, draw)
-    silent = {name for name, p in subject.part.named_parameters() if p.requires_grad} - part.bench.idle(subject)
-    for _ in range(6):
-        subject.part.zero_grad()
-        outputs = part.bench.call(subject, part.bench.inputs(subject, draw))
-        total = sum(
-            (leaf * torch.randn(leaf.shape, generator=draw.generator(), dtype=leaf.dtype)).sum()
-            for leaf in leaves(outputs)
-            if isinstance(leaf, Tensor) and leaf.requires_grad
-        )
-        if isinstance(total, Tensor):
-            total.backward()
-        for name, parameter in subject.part.named_parameters():
-            if parameter.grad is not None:
-                assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
-                if parameter.grad.abs().sum() > 0:
-                    silent.discard(name)
-    assert not silent, f"no gradient in six draws: {', '.join(sorted(silent))}"
-
-
-@property_of(
-    "*",
     statement="The output has the dtype of the activations that went in.",
     catches="a float64 leak, a missing cast back",
     tier="bit",
     examples=8,
-    excuse=lambda part: _excuse_module_call(part) or _no_activations(part),
+    excuse=lambda part: excuse_module_call(part) or _no_activations(part),
 )
 def dtype_is_kept(part: PartUnderTest, draw: Draw) -> None:
     """Run in each dtype."""
     dtype = draw.choice("dtype", [torch.bfloat16, torch.float32, torch.float64])
     subject = part.bench.subject(part, draw, dtype=dtype)
     inputs = part.bench.inputs(subject, draw)
-    inputs = {k: v.to(dtype) if _floating(v) else v for k, v in inputs.items()}
+    inputs = {k: v.to(dtype) if floating(v) else v for k, v in inputs.items()}
     for leaf in leaves(part.bench.call(subject, inputs)):
-        if _floating(leaf):
+        if floating(leaf):
             assert leaf.dtype == dtype, f"{dtype} went in, {leaf.dtype} came out"
 
 
@@ -345,17 +344,18 @@ def dtype_is_kept(part: PartUnderTest, draw: Draw) -> None:
     catches="view() on a transposed tensor",
     tier="bit",
     examples=8,
-    excuse=lambda part: _excuse_module_call(part) or _no_activations(part),
+    excuse=lambda part: excuse_module_call(part) or _no_activations(part),
 )
 def strides_do_not_matter(part: PartUnderTest, draw: Draw) -> None:
     """Interleave the inputs with garbage."""
     subject = part.bench.subject(part, draw)
     inputs = part.bench.inputs(subject, draw)
-    spread = {k: _spread(v) if _floating(v) else v for k, v in inputs.items()}
+    spread = {k: _spread(v) if floating(v) else v for k, v in inputs.items()}
     close(part.bench.call(subject, inputs), part.bench.call(subject, spread), "contiguous and strided input", 1e-12)
 
 
-def _floating(value: Any) -> bool:
+def floating(value: Any) -> bool:
+    """Whether it is a tensor of floating-point numbers."""
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
@@ -374,13 +374,13 @@ def _no_activations(part: PartUnderTest) -> str | None:
     statement="One row of one token works and gives what it gives among others.",
     catches="squeeze() of an axis of size one, statistics over the batch",
     examples=8,
-    excuse=lambda part: _excuse_module_call(part) or _no_activations(part),
+    excuse=lambda part: excuse_module_call(part) or _no_activations(part),
 )
 def smallest_input(part: PartUnderTest, draw: Draw) -> None:
     """Cut the first row and token out."""
     subject = part.bench.subject(part, draw)
     inputs = part.bench.inputs(subject, draw)
     cut = {k: v[:1, :1] if isinstance(v, Tensor) and v.dim() >= 2 else v for k, v in inputs.items()}
-    whole = [leaf[:1, :1] for leaf in leaves(part.bench.call(subject, inputs)) if _floating(leaf) and leaf.dim() >= 2]
-    alone = [leaf for leaf in leaves(part.bench.call(subject, cut)) if _floating(leaf) and leaf.dim() >= 2]
+    whole = [leaf[:1, :1] for leaf in leaves(part.bench.call(subject, inputs)) if floating(leaf) and leaf.dim() >= 2]
+    alone = [leaf for leaf in leaves(part.bench.call(subject, cut)) if floating(leaf) and leaf.dim() >= 2]
     close(whole, alone, "the first token alone and among others")

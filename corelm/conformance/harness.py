@@ -82,7 +82,7 @@ class Turning(Position):
 
     hooks: ClassVar[frozenset[Hook]] = frozenset({"rotation"})
 
-    def prepare(self, positions: Tensor) -> Any:
+    def prepare(self, positions: Tensor, lengths: Tensor | None = None) -> Any:
         """Angles."""
         half = self.geometry.head_dim // 2
         frequency = 0.7 ** torch.arange(half, dtype=torch.float64)
@@ -205,7 +205,8 @@ def layer_step(
     step = Step(torch.zeros(batch, time, dtype=torch.long), index, positions, valid, documents, past)
     rules = [Past(ComponentConfig()), SameDocument(ComponentConfig())] if rules is None else list(rules)
     prepared = [(scheme, scheme.prepare(positions[:, past:])) for scheme in schemes]
-    return LayerStep(step, PositionView(prepared, positions), MaskView(rules, MaskFacts(documents, valid)), slots)
+    facts = MaskFacts(documents, valid, positions, total)
+    return LayerStep(step, PositionView(prepared, positions), MaskView(rules, facts), slots)
 
 
 def causal_rules(window: int | None = None) -> list[Mask]:

@@ -64,6 +64,29 @@ def round_trip(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "interchange",
+    statement="A tensor is what was announced of it, and the same however often and in whatever order it is asked for.",
+    catches="a cache of the wrong tensor, a shape before its layout was changed, a file that is read once only",
+    tier="bit",
+    examples=1,
+)
+def announces_what_it_reads(part: PartUnderTest, draw: Draw) -> None:
+    """Forwards, backwards, announced."""
+    exchange, model = _writable(part, draw)
+    with tempfile.TemporaryDirectory() as name:
+        exchange.write(model, Path(name), Silent())
+        tensors = exchange.read(Path(name)).tensors
+        names = list(tensors)
+        assert len(names) == len(tensors) == len(set(names)), "names that are there twice, or not counted"
+        there = {one: tensors[one] for one in names}
+        for one in reversed(names):
+            again = tensors[one]
+            assert torch.equal(again, there[one]), f"{one} is another tensor the second time"
+            announced = tensors.meta(one) if hasattr(tensors, "meta") else again
+            assert (announced.shape, announced.dtype) == (again.shape, again.dtype), f"{one} isn't what was announced"
+
+
+@property_of(
+    "interchange",
     statement="A folder of something else is not recognised.",
     catches="a format that claims every folder",
     tier="io",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from corelm.conformance.bench import Bench, Subject, same_bits
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.harness import positions_of
 from corelm.kinds.mask import MaskFacts
 
 
@@ -30,10 +31,24 @@ class MaskBench(Bench):
 
 
 def _facts(draw: Draw, total: int) -> MaskFacts:
-    if draw.choice("documents", [False, True]):
-        starts = (torch.rand(2, total, generator=draw.generator()) < 0.4).long()
-        return MaskFacts(documents=starts.cumsum(1))
-    return MaskFacts()
+    """Nothing special, documents, padding on the left, or both."""
+    has = draw.choice("rows have", ["nothing", "documents", "padding", "both"])
+    documents = valid = positions = None
+    if has in ("documents", "both"):
+        documents = (torch.rand(2, total, generator=draw.generator()) < 0.4).long().cumsum(1)
+    if has in ("padding", "both"):
+        valid = torch.arange(total) >= torch.tensor([[0], [draw.integer("padding", 0, total - 1)]])
+    if documents is not None or valid is not None:
+        positions = positions_of(valid, documents, 2, total)
+    return MaskFacts(documents, valid, positions, total)
+
+
+def _first(facts: MaskFacts, total: int) -> MaskFacts:
+    """The facts of rows that end after ``total`` tokens."""
+    documents, valid, positions = (
+        None if fact is None else fact[:, :total] for fact in (facts.documents, facts.valid, facts.positions)
+    )
+    return MaskFacts(documents, valid, positions, total)
 
 
 def _ask(part: PartUnderTest, draw: Draw) -> tuple[Any, Tensor, MaskFacts, Tensor]:
@@ -69,7 +84,7 @@ def slices_agree(part: PartUnderTest, draw: Draw) -> None:
 def answers_in_booleans(part: PartUnderTest, draw: Draw) -> None:
     """Shape and type."""
     _, index, facts, full = _ask(part, draw)
-    rows = 1 if facts.documents is None else len(facts.documents)
+    rows = 1 if facts.positions is None else len(facts.positions)
     assert full.dtype == torch.bool, f"the answer is {full.dtype}"
     shapes = [(1, len(index), len(index)), (rows, len(index), len(index))]
     assert tuple(full.shape) in shapes, f"shape {tuple(full.shape)}, expected one of {shapes}"
@@ -100,8 +115,10 @@ def causal_as_declared(part: PartUnderTest, draw: Draw) -> None:
 )
 def window_as_declared(part: PartUnderTest, draw: Draw) -> None:
     """Look at distances."""
-    mask, _, _, _ = _ask(part, draw)
+    mask, asked, _, found = _ask(part, draw)
     window = mask.window
+    if window is not None:
+        assert not (found & ((asked[:, None] - asked) >= window)).any(), f"looks further back than window {window}"
     index = torch.arange(max(12, (window or 0) + 2))
     full = mask.allows(index, index, MaskFacts())
     distance = (index[:, None] - index)[None]
@@ -152,8 +169,27 @@ def the_future_changes_nothing(part: PartUnderTest, draw: Draw) -> None:
     """Cut facts and indices short."""
     mask, index, facts, full = _ask(part, draw)
     n = draw.integer("kept", 1, len(index))
-    documents = None if facts.documents is None else facts.documents[:, :n]
-    cut = mask.allows(index[:n], index[:n], MaskFacts(documents=documents))
+    cut = mask.allows(index[:n], index[:n], _first(facts, n))
     assert same_bits(cut.expand(full[:, :n, :n].shape), full[:, :n, :n]), (
         f"the first {n} tokens alone get other answers"
     )
+
+
+@property_of(
+    "mask",
+    statement="Within a document, tokens may look at what they may look at where it stands alone and unpadded.",
+    catches="chunks counted from the beginning of the row, padding that counts as text",
+    tier="bit",
+    examples=60,
+)
+def documents_stand_alone(part: PartUnderTest, draw: Draw) -> None:
+    """Every document of every row against itself alone."""
+    mask, index, facts, full = _ask(part, draw)
+    for row in range(2):
+        valid = torch.ones(len(index), dtype=torch.bool) if facts.valid is None else facts.valid[row]
+        documents = torch.zeros_like(index) if facts.documents is None else facts.documents[row]
+        for document in documents[valid].unique():
+            own = index[valid & (documents == document)]
+            alone = mask.allows(index[: len(own)], index[: len(own)], MaskFacts(total=len(own)))[0]
+            together = full[row % len(full)][own][:, own]
+            assert torch.equal(together, alone), f"tokens {own.tolist()} of row {row} get other answers alone"

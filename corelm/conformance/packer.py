@@ -172,6 +172,23 @@ def documents_are_told_apart(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "packer",
+    statement="The number of batches that it announces is the number that its stream yields.",
+    catches="epochs counted by documents where a row holds several: the data gone over five times instead of once",
+    tier="bit",
+    examples=20,
+)
+def batches_are_counted(part: PartUnderTest, draw: Draw) -> None:
+    """Count one to three epochs."""
+    packer, inputs = _ready(part, draw)
+    epochs = draw.integer("epochs", 1, 3)
+    how = {"batch": inputs["batch"], "time": inputs["time"], "seed": inputs["seed"], "end_of_text": END}
+    announced = packer.batches(inputs["store"], **how, epochs=epochs)
+    found = len(_epoch(packer, inputs, epochs=epochs))
+    assert announced == found, f"{announced} batches announced, {found} made"
+
+
+@property_of(
+    "packer",
     statement="State after k batches, loaded into a fresh stream, goes on with batch k, over epochs; it is plain data.",
     catches="a counter that is ahead of the consumer (datasets#7538), an epoch that is lost",
     tier="bit",

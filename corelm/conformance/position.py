@@ -1,77 +1,16 @@
-"""Properties of position schemes, hook by hook."""
+"""Properties of position schemes: what holds for all hooks, and for rotations."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from corelm.conformance.bench import Bench, Subject, close
+from corelm.conformance import position_scores
+from corelm.conformance.bench import close
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
-from corelm.errors import UserError
-from corelm.kinds.position import PositionGeometry
+from corelm.conformance.position_bench import FAR, hook, ready, span, turned
 
-FAR = 100_000
-
-
-class PositionBench(Bench):
-    """All hooks are called, whatever they do."""
-
-    kind = "position"
-    module = True
-    varies = True
-
-    def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
-        """Built with sizes of an attention."""
-        heads = draw.choice("heads", [2, 4, 8])
-        return (PositionGeometry(context.dim, heads, draw.choice("head_dim", [8, 4, 16]), context.context),)
-
-    def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
-        """Queries, keys, embeddings, and positions that restart."""
-        geometry = subject.arguments[0]
-        return {
-            "x": draw.normal(2, 5, geometry.dim),
-            "q": draw.normal(2, 5, geometry.heads, geometry.head_dim),
-            "k": draw.normal(2, 5, 2, geometry.head_dim),
-            "positions": torch.randint(subject.part.limit or 50, (2, 5), generator=draw.generator()),
-        }
-
-    def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
-        """Embed, turn, scale and bias (floats with the batch and time in front)."""
-        scheme, positions = subject.part, inputs["positions"]
-        prepared = scheme.prepare(positions)
-        q, k = scheme.rotate(inputs["q"].transpose(1, 2), inputs["k"].transpose(1, 2), prepared)
-        q = scheme.scale_query(q, prepared)
-        bias = scheme.scores(positions, torch.zeros_like(positions[:, :1]))
-        results = [scheme.embed(inputs["x"], positions), q.transpose(1, 2), k.transpose(1, 2)]
-        if bias is not None and inputs["x"].dtype == torch.float64:
-            results.append(bias.double().expand(len(positions), -1, -1, -1).transpose(1, 2))
-        return results
-
-
-def _hook(name: str) -> Callable[[PartUnderTest], str | None]:
-    def excuse(part: PartUnderTest) -> str | None:
-        return None if name in part.cls.hooks else f"it has no hook {name!r}"
-
-    return excuse
-
-
-def _turned(scheme: Any, x: Tensor, positions: Tensor, *, keys: bool = False) -> Tensor:
-    """``x`` (batch, heads, time, head_dim) turned as queries or as keys."""
-    q, k = scheme.rotate(x, x, scheme.prepare(positions))
-    result: Tensor = k if keys else q
-    return result
-
-
-def _ready(part: PartUnderTest, draw: Draw) -> tuple[Any, PositionGeometry]:
-    subject = part.bench.subject(part, draw)
-    return subject.part, subject.arguments[0]
-
-
-def _span(scheme: Any, wanted: int) -> int:
-    return min(wanted, scheme.limit - 1) if scheme.limit is not None else wanted
+__all__ = ["position_scores"]
 
 
 @property_of(
@@ -83,8 +22,8 @@ def _span(scheme: Any, wanted: int) -> int:
 )
 def hooks_are_declared(part: PartUnderTest, draw: Draw) -> None:
     """Call each hook and see whether anything moves."""
-    scheme, geometry = _ready(part, draw)
-    top = _span(scheme, 40)
+    scheme, geometry = ready(part, draw)
+    top = span(scheme, 40)
     positions = torch.arange(max(0, top - 3), top + 1)[None]
     x, q = draw.normal(1, positions.shape[1], geometry.dim), draw.normal(1, 2, positions.shape[1], geometry.head_dim)
     prepared = scheme.prepare(positions)
@@ -99,9 +38,9 @@ def hooks_are_declared(part: PartUnderTest, draw: Draw) -> None:
         active.add("score")
     assert active <= set(part.cls.hooks), f"works in {sorted(active)}, declares {sorted(part.cls.hooks)}"
     needed = {"rotation": "attention:rotation", "query": "attention:query", "score": "attention:scores"}
-    for hook in part.cls.hooks:
-        if hook in needed:
-            assert needed[hook] in part.cls.needs(scheme.config), f"hook {hook} needs {needed[hook]}"
+    for name in part.cls.hooks:
+        if name in needed:
+            assert needed[name] in part.cls.needs(scheme.config), f"hook {name} needs {needed[name]}"
 
 
 @property_of(
@@ -109,87 +48,95 @@ def hooks_are_declared(part: PartUnderTest, draw: Draw) -> None:
     statement="A score depends on the distance of query and key only: shifting both changes nothing.",
     catches="only queries turned, opposite signs, mixed layouts, half-precision or clamped positions",
     examples=30,
-    excuse=_hook("rotation"),
+    excuse=hook("rotation"),
 )
 def relative(part: PartUnderTest, draw: Draw) -> None:
     """⟨R_{m+s} q, R_{n+s} k⟩ = ⟨R_m q, R_n k⟩."""
-    scheme, geometry = _ready(part, draw)
-    span = _span(scheme, 2 * FAR)
-    shift = min(draw.choice("shift", [1, 7, 1000, FAR]), span // 2)
-    m, n = (draw.integer(name, 0, min(2000, span - shift)) for name in ("m", "n"))
+    scheme, geometry = ready(part, draw)
+    reach = span(scheme, 2 * FAR)
+    shift = min(draw.choice("shift", [1, 7, 1000, FAR]), reach // 2)
+    m, n = (draw.integer(name, 0, min(2000, reach - shift)) for name in ("m", "n"))
     q, k = draw.normal(1, 1, 1, geometry.head_dim), draw.normal(1, 1, 1, geometry.head_dim)
 
     def score(a: int, b: int) -> Tensor:
-        left = _turned(scheme, q, torch.tensor([[a]]))
-        return (left * _turned(scheme, k, torch.tensor([[b]]), keys=True)).sum()
+        left = turned(scheme, q, torch.tensor([[a]]))
+        return (left * turned(scheme, k, torch.tensor([[b]]), keys=True)).sum()
 
     close(score(m + shift, n + shift), score(m, n), f"scores at ({m + shift}, {n + shift}) and ({m}, {n})", 1e-9)
 
 
 @property_of(
     "position",
-    statement="Turning keeps lengths.",
+    statement="Turning keeps lengths, but for the attention factor, which is the same at all positions.",
     catches="a hidden scale, a wrong sign in one half",
-    excuse=_hook("rotation"),
+    excuse=hook("rotation"),
 )
 def isometry(part: PartUnderTest, draw: Draw) -> None:
-    """‖R_m q‖ = ‖q‖."""
-    scheme, geometry = _ready(part, draw)
+    """‖R_m q‖ = ‖R_0 q‖."""
+    scheme, geometry = ready(part, draw)
     x = draw.normal(2, 1, 4, geometry.head_dim, scale=draw.scale())
-    positions = torch.randint(_span(scheme, 5000) + 1, (2, 4), generator=draw.generator())
+    positions = torch.randint(span(scheme, 5000) + 1, (2, 4), generator=draw.generator())
     for keys in (False, True):
-        close(_turned(scheme, x, positions, keys=keys).norm(dim=-1), x.norm(dim=-1), "lengths after and before")
+        lengths = [turned(scheme, x, at, keys=keys).norm(dim=-1) for at in (positions, torch.zeros_like(positions))]
+        close(lengths[0], lengths[1], "lengths after and before")
 
 
 @property_of(
     "position",
-    statement="Position 0 turns nothing, to the bit.",
-    catches="positions that count from one",
+    statement="Position 0 turns nothing, to the bit, but multiplies what is turned by the attention factor.",
+    catches="positions that count from one, a factor that isn't declared",
     tier="bit",
     examples=8,
-    excuse=_hook("rotation"),
+    excuse=hook("rotation"),
 )
 def identity_at_zero(part: PartUnderTest, draw: Draw) -> None:
-    """R_0 = 1."""
-    scheme, geometry = _ready(part, draw)
+    """R_0 = 1, or the declared factor where features turn."""
+    scheme, geometry = ready(part, draw)
     x = draw.normal(2, 1, 1, geometry.head_dim)
+    start, later = torch.zeros(2, 1, dtype=torch.long), torch.full((2, 1), span(scheme, 1))
     for keys in (False, True):
-        assert torch.equal(_turned(scheme, x, torch.zeros(2, 1, dtype=torch.long), keys=keys), x), "position 0 turns"
+        y = turned(scheme, x, start, keys=keys)
+        if scheme.attention_factor == 1:
+            assert torch.equal(y, x), "position 0 turns"
+        turns = turned(scheme, x, later, keys=keys) != x
+        close(y, torch.where(turns, x * scheme.attention_factor, x), "position 0 and the attention factor", 1e-12)
 
 
 @property_of(
     "position",
     statement="Turning by a and then by b is turning by a + b, for queries and for keys.",
     catches="anything that is no rotation",
-    excuse=_hook("rotation"),
+    excuse=hook("rotation"),
 )
 def composes(part: PartUnderTest, draw: Draw) -> None:
-    """R_a R_b = R_{a+b}."""
-    scheme, geometry = _ready(part, draw)
-    top = _span(scheme, 3000)
+    """R_a R_b = R_{a+b} R_0."""
+    scheme, geometry = ready(part, draw)
+    top = span(scheme, 3000)
     a, b = draw.integer("a", 0, top // 2), draw.integer("b", 0, top // 2)
     x = draw.normal(1, 2, 1, geometry.head_dim)
     for keys in (False, True):
-        twice = x
-        for position in (a, b):
-            twice = _turned(scheme, twice, torch.tensor([[position]]), keys=keys)
-        close(twice, _turned(scheme, x, torch.tensor([[a + b]]), keys=keys), f"R_{a} R_{b} and R_{a + b}", 1e-9)
+        results = []
+        for way in ((a, b), (0, a + b)):
+            results.append(x)
+            for position in way:
+                results[-1] = turned(scheme, results[-1], torch.tensor([[position]]), keys=keys)
+        close(results[0], results[1], f"R_{a} R_{b} and R_{a + b}", 1e-9)
 
 
 @property_of(
     "position",
     statement="Turning is linear.",
     catches="a norm or a clamp inside",
-    excuse=_hook("rotation"),
+    excuse=hook("rotation"),
     examples=10,
 )
 def linear(part: PartUnderTest, draw: Draw) -> None:
     """R(ax + y) = aRx + Ry."""
-    scheme, geometry = _ready(part, draw)
+    scheme, geometry = ready(part, draw)
     x, y = draw.normal(1, 2, 3, geometry.head_dim), draw.normal(1, 2, 3, geometry.head_dim, scale=draw.scale())
-    positions = torch.randint(_span(scheme, 500) + 1, (1, 3), generator=draw.generator())
-    both = _turned(scheme, 3 * x + y, positions)
-    close(both, 3 * _turned(scheme, x, positions) + _turned(scheme, y, positions), "R(3x + y) and 3Rx + Ry")
+    positions = torch.randint(span(scheme, 500) + 1, (1, 3), generator=draw.generator())
+    both = turned(scheme, 3 * x + y, positions)
+    close(both, 3 * turned(scheme, x, positions) + turned(scheme, y, positions), "R(3x + y) and 3Rx + Ry")
 
 
 @property_of(
@@ -204,7 +151,8 @@ def no_memory(part: PartUnderTest, draw: Draw) -> None:
     subject = part.bench.subject(part, draw)
     inputs = part.bench.inputs(subject, draw)
     before = part.bench.call(subject, inputs)
-    longer = {**inputs, "positions": torch.full_like(inputs["positions"], _span(subject.part, 4096))}
+    far = torch.full_like(inputs["positions"], span(subject.part, 4096))
+    longer = {**inputs, "positions": far} | ({"lengths": far + 1} if "lengths" in inputs else {})
     part.bench.call(subject, longer)
     close(part.bench.call(subject, inputs), before, "before and after a longer call", 0.0)
     cut = {name: value[1:, 2:4] for name, value in inputs.items()}
@@ -218,19 +166,21 @@ def no_memory(part: PartUnderTest, draw: Draw) -> None:
     catches="exponent j/d for 2j/d, the base ignored",
     examples=10,
     excuse=lambda part: (
-        _hook("rotation")(part) or (None if "theta" in part.cls.Config.model_fields else "it declares no base theta")
+        hook("rotation")(part) or (None if "theta" in part.cls.Config.model_fields else "it declares no base theta")
     ),
 )
 def frequency_ladder(part: PartUnderTest, draw: Draw) -> None:
     """Read the angles off unit vectors."""
-    scheme, geometry = _ready(part, draw)
-    others = {"scaling", "factor", "frequencies", "low_freq_factor"} & set(part.cls.Config.model_fields)
+    subject = part.bench.subject(part, draw)
+    scheme, geometry = subject.part, subject.arguments[0]
+    options = ("scaling", "factor", "frequencies", "low_freq_factor")
+    others = [name for name in options if getattr(scheme.config, name, None) is not None]
     if others:
-        raise NotApplicable(f"its ladder is changed by {sorted(others)}")
+        raise NotApplicable(f"its ladder is changed by {others}")
     units = torch.eye(geometry.head_dim, dtype=torch.float64)[:, None, None]
     at_one = torch.ones(geometry.head_dim, 1, dtype=torch.long)
-    cosines = (_turned(scheme, units, at_one) * units).sum((1, 2, 3))
-    moved = units.shape[0] - int(((_turned(scheme, units, at_one) - units).abs().sum((1, 2, 3)) == 0).sum())
+    cosines = (turned(scheme, units, at_one) * units).sum((1, 2, 3))
+    moved = units.shape[0] - int(((turned(scheme, units, at_one) - units).abs().sum((1, 2, 3)) == 0).sum())
     expected = torch.cos(scheme.config.theta ** (-torch.arange(0, moved, 2, dtype=torch.float64) / max(moved, 1)))
     wanted = torch.cat([expected.repeat_interleave(2), torch.ones(geometry.head_dim - moved, dtype=torch.float64)])
     close(cosines.sort().values, wanted.sort().values, "cosines of the angles at position 1 and the ladder's", 1e-8)
@@ -244,12 +194,12 @@ def frequency_ladder(part: PartUnderTest, draw: Draw) -> None:
 )
 def injective(part: PartUnderTest, draw: Draw) -> None:
     """n and n + 1 differ."""
-    scheme, geometry = _ready(part, draw)
-    n = draw.integer("n", 0, _span(scheme, FAR) - 1)
+    scheme, geometry = ready(part, draw)
+    n = draw.integer("n", 0, span(scheme, FAR) - 1)
     positions = torch.tensor([[n], [n + 1]])
     if "rotation" in part.cls.hooks:
         x = torch.ones(2, 1, 1, geometry.head_dim, dtype=torch.float64)
-        a, b = _turned(scheme, x, positions).flatten(1)
+        a, b = turned(scheme, x, positions).flatten(1)
     else:
         a, b = scheme.embed(torch.ones(2, 1, geometry.dim, dtype=torch.float64), positions).flatten(1)
     assert float((a - b).detach().abs().max()) > 1e-3, f"positions {n} and {n + 1} look alike"
@@ -260,16 +210,16 @@ def injective(part: PartUnderTest, draw: Draw) -> None:
     statement="bfloat16 activations at positions around 30 000 are turned as exactly as the dtype allows.",
     catches="angles computed in the activations' dtype (transformers#29285, vllm#863)",
     tier="num",
-    excuse=_hook("rotation"),
+    excuse=hook("rotation"),
 )
 def precise_far_away(part: PartUnderTest, draw: Draw) -> None:
     """Against float64 on the same input."""
-    scheme, geometry = _ready(part, draw)
-    top = _span(scheme, 30_500)
+    scheme, geometry = ready(part, draw)
+    top = span(scheme, 30_500)
     x = draw.normal(1, 2, 4, geometry.head_dim).bfloat16()
     positions = torch.arange(max(0, top - 3), top + 1)[None][:, :4]
     x = x[:, :, : positions.shape[1]]
-    exact, y = _turned(scheme, x.double(), positions), _turned(scheme, x, positions)
+    exact, y = turned(scheme, x.double(), positions), turned(scheme, x, positions)
     assert y.dtype == torch.bfloat16, f"bfloat16 went in, {y.dtype} came out"
     size = x.double().abs().amax(-1, keepdim=True)
     worst = float(((y.double() - exact).abs() / (size * 2**-8)).max())
@@ -291,103 +241,26 @@ def rows_have_their_own(part: PartUnderTest, draw: Draw) -> None:
     close(part.bench.call(subject, swapped), whole, "rows swapped with their positions", 1e-12)
 
 
-def _bias(scheme: Any, queries: Tensor, keys: Tensor) -> Tensor:
-    bias: Tensor = scheme.scores(queries, keys)
-    return bias
-
-
 @property_of(
     "position",
-    statement="A bias on scores depends on the distance only.",
-    catches="distances counted from the end, or from the newest token",
-    examples=15,
-    excuse=_hook("score"),
-)
-def bias_is_relative(part: PartUnderTest, draw: Draw) -> None:
-    """bias(q + s, k + s) = bias(q, k)."""
-    scheme, _ = _ready(part, draw)
-    positions = torch.arange(6)[None]
-    shift = min(draw.choice("shift", [1, 7, 1000]), _span(scheme, 10_000) - 6)
-    close(_bias(scheme, positions + shift, positions + shift), _bias(scheme, positions, positions), "shifted", 1e-6)
-
-
-@property_of(
-    "position",
-    statement="A bias is zero at distance 0 and lower for keys further back.",
-    catches="the sign, a clip, distances from the end",
-    tier="bit",
-    examples=8,
-    excuse=_hook("score"),
-)
-def nearer_is_stronger(part: PartUnderTest, draw: Draw) -> None:
-    """Along one query's row."""
-    scheme, _ = _ready(part, draw)
-    positions = torch.arange(8)[None]
-    row = _bias(scheme, positions, positions)[:, :, 7]
-    assert (row[..., 7] == 0).all(), "the bias at distance 0 is not zero"
-    assert (row[..., 1:] > row[..., :-1]).all(), "a nearer key doesn't have a larger bias"
-
-
-@property_of(
-    "position",
-    statement="One query at position t has the row t of the full matrix.",
-    catches="a decoding step that counts from zero",
+    statement="In documents of up to constant_up_to tokens, the length makes no difference.",
+    catches="a scaling that begins early, so that a state no longer gives what one pass gives",
     tier="bit",
     examples=12,
-    excuse=_hook("score"),
 )
-def bias_of_one_query(part: PartUnderTest, draw: Draw) -> None:
-    """As in decoding."""
-    scheme, _ = _ready(part, draw)
-    positions, t = torch.arange(7)[None], draw.integer("t", 0, 6)
-    full = _bias(scheme, positions, positions)
-    assert torch.equal(_bias(scheme, positions[:, t : t + 1], positions), full[:, :, t : t + 1]), f"row {t} differs"
-    assert full.dtype == torch.float32, f"biases are float32, not {full.dtype}"
-
-
-@property_of(
-    "position",
-    statement="Slopes that a part declares are those it uses, 2^(−8h/H) for a power of two of heads.",
-    catches="slopes that begin at one, fall linearly or are shared",
-    examples=8,
-    excuse=_hook("score"),
-)
-def slopes_as_declared(part: PartUnderTest, draw: Draw) -> None:
-    """Bias at distances 1 and 5."""
-    scheme, geometry = _ready(part, draw)
-    if not hasattr(scheme, "slopes"):
-        raise NotApplicable("it declares no slopes")
-    slopes = torch.as_tensor(scheme.slopes, dtype=torch.float64)
-    wanted = 2.0 ** (-8 * torch.arange(1, geometry.heads + 1, dtype=torch.float64) / geometry.heads)
-    close(slopes, wanted, f"slopes of {geometry.heads} heads and 2^(−8h/H)", 1e-12)
-    bias = _bias(scheme, torch.tensor([[5]]), torch.tensor([[4, 0]]))[0, :, 0].double()
-    close(bias, -slopes[:, None] * torch.tensor([1.0, 5.0]), "bias at distances 1 and 5, and −slope · distance", 1e-6)
-
-
-@property_of(
-    "position",
-    statement="A position beyond the limit is refused, never wrapped or clamped.",
-    catches="an index out of range on another device, a silent wrap",
-    tier="io",
-    examples=6,
-)
-def limit_is_kept(part: PartUnderTest, draw: Draw) -> None:
-    """The last position works, the next one doesn't."""
-    scheme, geometry = _ready(part, draw)
-    if scheme.limit is None:
-        raise NotApplicable("it has no limit")
-
-    def use(position: int) -> None:
-        at = torch.tensor([[position]])
-        scheme.embed(torch.zeros(1, 1, geometry.dim, dtype=torch.float64), at)
-        prepared = scheme.prepare(at)
-        x = torch.zeros(1, geometry.heads, 1, geometry.head_dim, dtype=torch.float64)
-        scheme.rotate(x, x, prepared)
-        scheme.scores(at, at)
-
-    use(scheme.limit - 1)
-    try:
-        use(scheme.limit)
-    except UserError:
-        return
-    raise AssertionError(f"position {scheme.limit} was taken, though the limit is {scheme.limit}")
+def length_as_declared(part: PartUnderTest, draw: Draw) -> None:
+    """The same tokens in documents of several lengths."""
+    subject = part.bench.subject(part, draw)
+    scheme, geometry = subject.part, subject.arguments[0]
+    longest = scheme.constant_up_to
+    if longest is None:
+        raise NotApplicable("it never looks at a document's length")
+    x = draw.normal(1, 2, 1, geometry.head_dim)
+    at = torch.tensor([[draw.integer("position", 0, longest - 1)]])
+    lengths = {"none": None, "the least": at + 1, "the most": torch.full_like(at, longest)}
+    results = {}
+    for name, length in lengths.items():
+        prepared = scheme.prepare(at, length)
+        results[name] = [*scheme.rotate(x, x, prepared), scheme.scale_query(x, prepared)]
+    for name in ("the least", "the most"):
+        close(results[name], results["none"], f"given {name} length of up to {longest} tokens, and none", 0.0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from corelm.conformance.bench import Bench, Subject, close
-from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 
 EXPERTS = 6
 
@@ -18,6 +20,7 @@ class RouterBench(Bench):
     kind = "router"
     module = True
     activations = False  # scores are float32 or better, whatever comes in
+    hints: Mapping[str, tuple[Any, ...]] = {"chosen": (2, 1, 3), "groups": (1, 3, 2), "groups_kept": (1, 2)}
 
     def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
         """Built with width and number of experts."""
@@ -99,6 +102,105 @@ def weights_follow_probabilities(part: PartUnderTest, draw: Draw) -> None:
     order = of_chosen.argsort(-1, descending=True)
     weights = routing.weights.gather(1, order)
     assert (weights[:, 1:] <= weights[:, :-1] + 1e-9).all(), "a less probable expert has the larger weight"
+
+
+@property_of(
+    "router",
+    statement="A router that offers `greedy` sends each token to its most probable experts.",
+    catches="the least probable experts, a bias or a group that is not declared",
+)
+def greedy_as_offered(part: PartUnderTest, draw: Draw) -> None:
+    """The worst of the chosen against the best of the others."""
+    subject = part.bench.subject(part, draw)
+    if "greedy" not in subject.part.offers(subject.config):
+        raise NotApplicable("it doesn't offer `greedy` under this config")
+    routing = subject.part(part.bench.inputs(subject, draw)["x"])
+    chosen = torch.zeros_like(routing.probabilities, dtype=torch.bool).scatter(1, routing.experts, True)
+    worst = routing.probabilities.masked_fill(~chosen, 2.0).amin(-1)
+    left_out = routing.probabilities.masked_fill(chosen, -1.0).amax(-1)
+    assert (worst >= left_out).all(), "a more probable expert is left out"
+
+
+@property_of(
+    "router",
+    statement="Where weights are normalised they sum to the router's scale.",
+    catches="a scale that is divided away again, a sum over all experts, weights that are divided before the choice",
+)
+def weights_sum_as_promised(part: PartUnderTest, draw: Draw) -> None:
+    """Sum."""
+    router, _, routing = _route(part, draw)
+    if not getattr(router.config, "normalise", False):
+        raise NotApplicable("it doesn't promise normalised weights under this config")
+    scale = float(getattr(router.config, "scale", 1.0))
+    close(routing.weights.sum(-1), torch.full_like(routing.weights[:, 0], scale), "the sum and the scale", 1e-6)
+
+
+@property_of(
+    "router",
+    statement="A selection bias decides who is chosen, and has no part in weights or probabilities.",
+    catches="weights gathered from the biased scores, a bias with the wrong sign",
+)
+def selection_bias_only_selects(part: PartUnderTest, draw: Draw) -> None:
+    """Favour one expert until everyone goes there; shift all alike; compare tokens whose choices are as before."""
+    subject = part.bench.subject(part, draw, selection_bias=True)
+    router, x = subject.part, part.bench.inputs(subject, draw)["x"]
+    bias: Tensor | None = router.selection_bias
+    if bias is None:
+        raise NotApplicable("it has no selection bias")
+    assert not bias.requires_grad, "a gradient reaches the selection bias"
+    routing, favourite = router(x), draw.integer("favourite", 0, EXPERTS - 1)
+    with torch.no_grad():
+        bias.copy_(draw.normal(EXPERTS, scale=0.2))
+    moved = router(x)
+    close(moved.probabilities, routing.probabilities, "probabilities with and without a selection bias", 1e-12)
+    for before, after in zip(_by_expert(routing), _by_expert(moved), strict=True):
+        if before.keys() == after.keys():
+            close(
+                after, {e: before[e] for e in after}, "weights of the same experts with and without the bias", 1e-12
+            )
+    with torch.no_grad():
+        bias.add_(1.0)
+    close(_by_expert(router(x)), _by_expert(moved), "routes under one more for every expert", 1e-12)
+    with torch.no_grad():
+        bias[favourite] += 100.0
+    assert (router(x).experts == favourite).any(-1).all(), f"expert {favourite} is favoured, and not always chosen"
+
+
+def _by_expert(routing: Any) -> list[dict[int, Tensor]]:
+    """Weight of each chosen expert, per token, in the order of the experts."""
+    return [
+        dict(sorted(zip(experts.tolist(), weights.detach(), strict=True)))
+        for experts, weights in zip(routing.experts, routing.weights, strict=True)
+    ]
+
+
+@property_of(
+    "router",
+    statement="Tokens go only to their best groups: those with the best score, or the best sum of two.",
+    catches="experts dealt out to groups in turn, the score of the unbiased, a mask that lets others through",
+)
+def keeps_to_the_best_groups(part: PartUnderTest, draw: Draw) -> None:
+    """Score the groups one by one."""
+    subject = part.bench.subject(part, draw, groups=3, groups_kept=draw.choice("kept", [1, 2]), chosen=2)
+    router, config = subject.part, subject.config
+    if getattr(config, "groups", 1) == 1:
+        raise NotApplicable("it knows no groups")
+    if router.selection_bias is not None:
+        router.selection_bias.copy_(draw.normal(EXPERTS, scale=0.2))
+    routing = router(part.bench.inputs(subject, draw)["x"])
+    scores = routing.logits.sigmoid() if config.score == "sigmoid" else routing.logits.softmax(-1)
+    scores = scores if router.selection_bias is None else scores + router.selection_bias
+    size = EXPERTS // config.groups
+    for token, experts in zip(scores.detach(), routing.experts.tolist(), strict=True):
+        values = [sorted(token[g * size : (g + 1) * size].tolist())[::-1] for g in range(config.groups)]
+        counted = 2 if config.group_score == "best-two" else 1
+        ranked = sorted(range(config.groups), key=lambda g: -sum(values[g][:counted]))
+        kept = set(ranked[: config.groups_kept])
+        allowed = sorted((e for e in range(EXPERTS) if e // size in kept), key=lambda e: -float(token[e]))
+        best = set(allowed[: len(experts)])
+        assert set(experts) == best, (
+            f"goes to experts {sorted(experts)}; the best of groups {sorted(kept)} are {best}"
+        )
 
 
 @property_of(

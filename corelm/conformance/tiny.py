@@ -93,6 +93,8 @@ class Silent:
 class Memory:
     """Checkpoints in memory."""
 
+    keep_at: int | None = None
+
     def __init__(self) -> None:
         self.kept: tuple[int, dict[str, Any]] | None = None
 

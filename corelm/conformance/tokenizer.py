@@ -14,6 +14,7 @@ from corelm.conformance.bench import Bench, Subject
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.texts import CORPUS, TRAPS, text, words
 from corelm.errors import UserError
+from corelm.kinds.component import Spec
 from corelm.kinds.tokenizer import END_OF_TEXT, Tokenizer
 
 SPECIALS = (END_OF_TEXT, "<|im_start|>", "<|im_end|>")
@@ -42,9 +43,24 @@ class TokenizerBench(Bench):
 
 
 def _train(cls: type[Tokenizer], config: Any, documents: tuple[str, ...] = CORPUS) -> Tokenizer:
+    if not cls.trainable:
+        return _described(cls, documents)
     tokenizer = cls(config)
     tokenizer.train(documents, SPECIALS)
     return tokenizer
+
+
+def _described(cls: type[Tokenizer], documents: tuple[str, ...]) -> Tokenizer:
+    """What a part that can't be trained makes of a trained tokenizer's description."""
+    teacher = Spec.read("tokenizer", {"use": "hf-bpe", "vocab_size": 300}).build()
+    teacher.train(documents, SPECIALS)
+    made = cls.from_tokenizers_json(teacher.as_tokenizers_json() or "")
+    assert made is not None, "it can neither be trained nor read a tokenizer.json of byte pairs"
+    return made
+
+
+def _untrainable(part: PartUnderTest) -> str | None:
+    return None if part.cls.trainable else "it can't be trained"
 
 
 @cache
@@ -292,6 +308,7 @@ def saves_as_json(part: PartUnderTest, draw: Draw) -> None:
     catches="ties that are broken by what came first",
     tier="bit",
     examples=6,
+    excuse=_untrainable,
 )
 def training_ignores_order(part: PartUnderTest, draw: Draw) -> None:
     """Permute documents, repeated ones among them."""
@@ -314,12 +331,31 @@ def training_ignores_order(part: PartUnderTest, draw: Draw) -> None:
     catches="an embedding with too few rows",
     tier="io",
     examples=6,
+    excuse=_untrainable,
 )
 def size_is_known_before(part: PartUnderTest, draw: Draw) -> None:
     """Compare."""
     subject = part.bench.subject(part, draw)
     told = part.cls.trained_size(subject.config, SPECIALS)
     assert told == subject.part.vocab_size, f"trained_size says {told}, training gave {subject.part.vocab_size}"
+
+
+@property_of(
+    "tokenizer",
+    statement="One that can't be trained says so when it is asked to.",
+    catches="a vocabulary that stays as it was, in silence",
+    tier="io",
+    examples=1,
+    excuse=lambda part: None if not part.cls.trainable else "it can be trained",
+)
+def training_is_refused(part: PartUnderTest, draw: Draw) -> None:
+    """Ask."""
+    tokenizer = part.cls(part.bench.subject(part, draw).config)
+    try:
+        tokenizer.train(CORPUS, SPECIALS)
+    except UserError:
+        return
+    raise AssertionError("it was trained in silence, though it is declared that it can't be")
 
 
 @property_of(

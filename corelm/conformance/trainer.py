@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from corelm.conformance import ranks
 from corelm.conformance.bench import Bench, Subject, close, same_bits
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
 from corelm.conformance.tiny import SEEN, Descent, Loop, Memory, Silent, joined, own, refused, rows, tiny, weights
@@ -31,7 +35,7 @@ def job(model: Any, batches: list[Batch], **changes: Any) -> TrainingJob:
     """Three steps of descent."""
     usual: dict[str, Any] = {
         "model": model,
-        "streams": lambda rank, world: Loop(batches, rank, world),
+        "streams": lambda processes: Loop(batches, processes.rank, processes.world),
         "objective": Spec.read("objective", "completion-only").build(),
         "optimizer": own("optimizer", Descent, learning_rate=0.5),
         "schedule": Spec.read("schedule", {"use": "cosine", "warmup": 0}),
@@ -177,6 +181,22 @@ def gradients_are_the_mean_loss(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "trainer",
+    statement="Two processes that share the micro-batches train as one that has them all, whatever their lengths.",
+    catches="a mean per process, which counts the terms of short batches more",
+    examples=1,
+    excuse=lambda part: None if part.cls.distributed else "it works alone",
+)
+def processes_are_one(part: PartUnderTest, draw: Draw) -> None:
+    """Real processes, each with a tiny model."""
+    config, seed = part.bench.subject(part, draw).config.model_dump_json(by_alias=True), draw.seed() % 2**31
+    alone = ranks.train(part.cls, config, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        for rank, found in enumerate(ranks.together(part.cls, config, seed, Path(folder))):
+            close(found, alone, f"parameters of process {rank} of two, and of one alone", 1e-6)
+
+
+@property_of(
+    "trainer",
     statement="The learning rate follows the schedule by optimizer steps, however many micro-batches a step has.",
     catches="a schedule per micro-batch (accelerate#963)",
     tier="bit",
@@ -267,6 +287,47 @@ def nan_stops_it(part: PartUnderTest, draw: Draw) -> None:
     assert "2" in str(error) and "document 1" in str(error), f"step 2 and document 1 are not named: {error}"
     assert len(SEEN) == 1, "the optimizer moved on a broken loss"
     assert all(p.isfinite().all() for p in model.parameters()), "parameters are broken"
+
+
+class _Noise:
+    """Independent uniform tokens, new ones in every batch."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.position = seed, 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        self.position += 1
+        generator = torch.Generator().manual_seed(self.seed * 10_007 + self.position)
+        return joined(rows([12] * 8, generator, IDS))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position."""
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The position."""
+        self.position = state["position"]
+
+
+@property_of(
+    "trainer",
+    statement="Of tokens that are pure chance nothing can be learnt: on new ones the loss stays at that of guessing.",
+    catches="targets that are not shifted, a look ahead: any way in which what is asked leaks into what is given",
+    tier="stat",
+    examples=1,
+)
+def noise_teaches_nothing(part: PartUnderTest, draw: Draw) -> None:
+    """The last 40 of 120 steps; no model is expected to be below ln V, and 3 500 tokens are off by far less than 0.05."""
+    watch, model, seed = Silent(), _small(draw.seed(), dtype=torch.float32), draw.seed()
+    optimizer = Spec.read("optimizer", {"use": "adamw", "learning_rate": 0.03})
+    given = job(model, [], streams=lambda processes: _Noise(seed), steps=120, optimizer=optimizer, watch=watch)
+    _trainer(part, draw, clip=1.0).fit(given)
+    late = [figures["loss"] for figures in watch.steps[-40:]]
+    loss, guessing = sum(late) / len(late), math.log(IDS)
+    assert loss >= guessing - 0.05, f"the loss on unseen noise is {loss:.3f}, guessing has {guessing:.3f}"
 
 
 @property_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +13,7 @@ from corelm.kinds.language_model import LanguageModel
 from corelm.kinds.objective import Objective
 from corelm.kinds.records import Conversation, Preference, RecordName
 from corelm.kinds.template import Template
-from corelm.kinds.trainer import Watch
+from corelm.kinds.trainer import Processes, Watch
 
 ModelRole = Literal["policy", "reference", "reward"]
 
@@ -47,15 +47,16 @@ class Alignment:
 
     Attributes:
         trained: the model to train: the policy, possibly with more parameters (a value head).
-        stream: micro-batches; may generate and score with the models as they are *now*. Its state holds
-            whatever experience is still to be used.
+        streams: ``streams(processes)`` makes the stream of micro-batches of one process: r of n has the micro-batches
+            r, r + n, … of one that is alone. It may generate and score with the models as they are *now*, and share
+            that work through ``processes.gather``. Its state holds whatever experience is still to be used.
         objective: reads what the stream put into ``Batch.extra``.
         policy: the model to save at the end.
         members: further stateful members of the checkpoint (adaptive coefficients, running statistics).
     """
 
     trained: LanguageModel
-    stream: BatchStream
+    streams: Callable[[Processes], BatchStream]
     objective: Objective
     policy: LanguageModel
     members: dict[str, Stateful]
@@ -68,7 +69,8 @@ class Aligner(Component):
 
     Contract:
         * Offline losses are antisymmetric as their paper says; the reference never changes and has no gradient.
-        * Online experience is a function of (seed, models, records): the stream resumes bit-exactly.
+        * Online experience is a function of (seed, models, records), and of the number of processes only by rounding:
+          the stream resumes bit-exactly.
         * Log-probabilities are ``token_logprobs`` (raw logits, no temperature); which are summed and which
           averaged is said by the name of the argument that holds them.
     """

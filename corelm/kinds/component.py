@@ -12,7 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from corelm import registration
@@ -56,7 +63,24 @@ def _read_path(value: object) -> object:
     return value
 
 
-LocalPath = Annotated[str, BeforeValidator(_read_path, json_schema_input_type=str)]
+_BY_NAME: ContextVar[bool] = ContextVar("paths_by_name", default=False)
+
+
+@contextmanager
+def paths_by_name() -> Iterator[None]:
+    """Dump configs with the last name of each path, for what doesn't depend on where files are."""
+    token = _BY_NAME.set(True)
+    try:
+        yield
+    finally:
+        _BY_NAME.reset(token)
+
+
+LocalPath = Annotated[
+    str,
+    BeforeValidator(_read_path, json_schema_input_type=str),
+    PlainSerializer(lambda path: Path(path).name if _BY_NAME.get() else path, return_type=str),
+]
 """A path on this machine. In a recipe it starts from the folder of the file that names it; then it is absolute."""
 
 
@@ -127,6 +151,14 @@ class Component:
         and the parts that they name.
         """
         yield from ()
+
+    @classmethod
+    def settled(cls, config: Any, context: Any) -> Any:
+        """``config`` with those defaults written out that follow from its place, e.g. a width from ``dim``.
+
+        Two configs that mean the same model are equal then. ``context`` is as in ``check``.
+        """
+        return config
 
 
 PartT = TypeVar("PartT", bound=Component)

@@ -39,5 +39,5 @@ class Embedding(Component, nn.Module):
         """Look the ids up."""
 
     def unproject(self, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... width"]:
-        """Map hidden states to the width of the table, for tied heads; the identity where they agree."""
+        """Map hidden states to the width of the table, where heads read them; the identity where they agree."""
         return hidden

@@ -33,8 +33,8 @@ class Evaluator(Component):
     """Type of artifact that it measures: ``model``, ``reward-model`` or ``classifier``."""
     judged: ClassVar[bool] = False
     """Whether a second model, a reward model, judges what the first one writes; it is given as ``judge``."""
-    headline: ClassVar[str] = ""
-    """The metric that the table of stages shows."""
+    headline: str = ""
+    """The metric that the table of stages shows; a part whose config adds a better one sets it when built."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -40,8 +40,8 @@ class FeedForward(Component, nn.Module):
 class Activation(Component, nn.Module):
     """Option of feed-forwards: an elementwise function, ``f(0) = 0`` unless its docstring says otherwise.
 
-    Built as ``Part(config)``. ``gated`` ones combine a gate and a value: ``combine(gate, up)``, by default
-    ``f(gate) * up``; override it where the pair is treated otherwise (clamped gates).
+    Built as ``Part(config)``. Gated linear units call ``combine(gate, up)``, by default ``f(gate) * up``; override it
+    where the value is treated otherwise (clamped, shifted).
     """
 
     kind: ClassVar[str] = "activation"
@@ -66,29 +66,45 @@ class Routing:
 
     Attributes:
         experts: ``(tokens, chosen)``, distinct within a row.
-        weights: ``(tokens, chosen)``, what each expert's output is multiplied by.
+        weights: ``(tokens, chosen)``, what each expert's output (or input) is multiplied by.
         probabilities: ``(tokens, experts)``, each row sums to one; for balancing losses.
         logits: ``(tokens, experts)``, what they were made from; for losses on their size.
+        weigh: whether weights multiply what experts give, or what they are given.
     """
 
     experts: Int[Tensor, "tokens chosen"]
     weights: Float[Tensor, "tokens chosen"]
     probabilities: Float[Tensor, "tokens experts"]
     logits: Float[Tensor, "tokens experts"]
+    weigh: Literal["output", "input"] = "output"
 
 
 class Router(Component, nn.Module):
     """Option of mixtures of experts: scores experts for each token.
 
-    Built as ``Part(config, dim: int, experts: int)``. Scores are computed in float32.
+    Built as ``Part(config, dim: int, experts: int)``.
+
+    Contract:
+        * Each token is routed on its own, to distinct experts, with weights that aren't negative.
+        * Scores are computed in float32 or better, whatever the dtype of the tokens.
+        * Of the chosen experts, a more probable one has no smaller weight.
+        * ``selection_bias`` has a part in the choice of experts and in nothing else: not in weights, not in
+          probabilities. It is a buffer that is saved with the model, and no gradient reaches it.
+    Capabilities offered: ``greedy`` where the chosen experts are always the most probable ones.
+
+    Raises:
+        UserError: so many experts can't be chosen from so many.
     """
 
     kind: ClassVar[str] = "router"
+    selection_bias: Float[Tensor, " experts"] | None
+    """What is added to the experts' scores when they are compared with each other; None for nothing."""
 
     def __init__(self, config: Any, dim: int, experts: int) -> None:
         super().__init__()
         self.config = config
         self.dim, self.experts = dim, experts
+        self.register_buffer("selection_bias", None)
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "tokens dim"]) -> Routing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,13 +22,14 @@ class Imported:
 
     Attributes:
         model: the ``model`` section of a recipe, as plain data.
-        tensors: canonical parameter name → tensor.
+        tensors: canonical parameter name → tensor. A mapping may read each tensor when it is asked for; it then has
+            a method ``meta(name)`` that gives the shape and type without reading.
         tokenizer: None where the folder has none.
         notes: fields that were not understood, and other things to tell.
     """
 
     model: dict[str, Any]
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     tokenizer: Tokenizer | None
     notes: list[str]
 
@@ -41,7 +43,9 @@ class Interchange(Component):
         * Export, then import gives every tensor back bit for bit, and the same logits.
         * ``write`` re-reads what it wrote and raises ``UserError`` on mismatch, leaving nothing behind; it
           reports through ``watch.note`` which reader proved it.
-        * What can't be said in the format is refused by name.
+        * What can't be said in the format is refused by name; of what is read, every field that was not understood
+          is noted.
+        * Reading and writing hold no more than one file's tensors in memory besides the model.
     """
 
     kind: ClassVar[str] = "interchange"

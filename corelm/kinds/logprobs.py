@@ -16,6 +16,9 @@ from corelm.kinds.head import Head
 CHUNK_ELEMENTS = 1 << 27
 """Logits computed at once; beyond it they are chunked over tokens and recomputed in the backward pass."""
 
+UNTRAINED_ELEMENTS = 1 << 22
+"""The same where nothing is kept for a backward pass: small enough that a CPU's allocator uses the memory again."""
+
 CACHED_ELEMENTS = 1 << 17
 """Logits that are float32 at once on a CPU, so that they stay in its cache."""
 
@@ -33,7 +36,8 @@ def token_logprobs(
     gradient, and where they are many they don't reach the head.
     """
     wanted = targets != IGNORE
-    if int(wanted.sum()) >= NEARLY_ALL * wanted.numel():
+    # A compiled graph can't look at values, so it computes all.
+    if torch.compiler.is_compiling() or int(wanted.sum()) >= NEARLY_ALL * wanted.numel():
         everywhere = _chunked(hidden.flatten(0, 1), targets.clamp(min=0).flatten(), head).view(targets.shape)
         return torch.where(wanted, everywhere, 0.0)
     picked = _chunked(hidden[wanted], targets[wanted], head)
@@ -42,10 +46,13 @@ def token_logprobs(
 
 
 def _chunked(hidden: Float[Tensor, "tokens dim"], targets: Int[Tensor, " tokens"], head: Head) -> Tensor:
-    rows = max(1, CHUNK_ELEMENTS // head.outputs)
+    trained = torch.is_grad_enabled()
+    rows = max(1, (CHUNK_ELEMENTS if trained else UNTRAINED_ELEMENTS) // head.outputs)
     if len(hidden) <= rows:
         return _logprobs(hidden, targets, head)
     pieces = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
+    if not trained:
+        return torch.cat([_logprobs(piece, some, head) for piece, some in pieces])
     return torch.cat([checkpoint(_logprobs, piece, some, head, use_reentrant=False) for piece, some in pieces])
 
 

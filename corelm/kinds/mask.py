@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from corelm.kinds.component import Component
@@ -20,10 +20,14 @@ class MaskFacts:
     Attributes:
         documents: document of each token, ``(batch, total)``.
         valid: False at padding, ``(batch, total)``.
+        positions: real tokens before each one in its document, ``(batch, total)``; None where that is its index.
+        total: number of tokens so far, padding included; None where it is not known.
     """
 
     documents: Int[Tensor, "batch total"] | None = None
     valid: Bool[Tensor, "batch total"] | None = None
+    positions: Int[Tensor, "batch total"] | None = None
+    total: int | None = None
 
 
 class Mask(Component):
@@ -71,7 +75,8 @@ class MaskView:
 
     rules: list[Mask]
     facts: MaskFacts = field(default_factory=MaskFacts)
-    memo: dict[tuple[int, int, int, int], Tensor] = field(default_factory=dict)
+    memo: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    addends: list[tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]] = field(default_factory=list)
 
     @property
     def causal(self) -> bool:
@@ -89,13 +94,45 @@ class MaskView:
         return min((rule.window for rule in self.rules if rule.window is not None), default=None)
 
     def dense(self, query: Int[Tensor, " time"], key: Int[Tensor, " keys"]) -> Bool[Tensor, "rows 1 time keys"]:
-        """The mask as a tensor over these absolute indices, kept for other layers of the same forward."""
-        memo = (int(query[0]), len(query), int(key[0]), len(key))
-        if memo not in self.memo:
-            allowed = torch.ones(1, len(query), len(key), dtype=torch.bool, device=query.device)
-            for rule in self.rules:
-                allowed = allowed & rule.allows(query, key, self.facts)
-            if self.facts.valid is not None:
-                allowed = allowed & self.facts.valid[:, None, key]
-            self.memo[memo] = allowed[:, None]
-        return self.memo[memo]
+        """The mask as a tensor over these absolute indices.
+
+        Kept for other layers of the same forward, which ask with the very same tensors of indices.
+        """
+        # Known by identity: to look at their values would wait for the device, and break compiled graphs.
+        for asked, told, kept in self.memo:
+            if asked is query and told is key:
+                return kept
+        allowed = torch.ones(1, len(query), len(key), dtype=torch.bool, device=query.device)
+        for rule in self.rules:
+            allowed = allowed & rule.allows(query, key, self.facts)
+        if self.facts.valid is not None:
+            allowed = allowed & self.facts.valid[:, None, key]
+        self.memo.append((query, key, allowed[:, None]))
+        return self.memo[-1][2]
+
+    def addend(
+        self,
+        query: Int[Tensor, " time"],
+        key: Int[Tensor, " keys"],
+        dtype: torch.dtype,
+        bias: Float[Tensor, "rows heads time keys"] | None = None,
+    ) -> tuple[Float[Tensor, "rows heads time keys"], Bool[Tensor, "rows 1 time 1"] | None]:
+        """What is added to scores: the bias, and −∞ where the mask forbids; and which queries may look at nothing.
+
+        A softmax over nothing is 0/0: such queries may look at everything here, and their result is to be wiped. None:
+        there are none of them. Kept for other layers like ``dense``.
+        """
+        for asked, told, added, kept, wiped in self.addends:
+            if asked is query and told is key and added is bias and kept.dtype == dtype:
+                return kept, wiped
+        mask = self.dense(query, key)
+        none = ~mask.any(-1, keepdim=True)
+        # A look at the values would wait for other devices, and break compiled graphs.
+        look = query.device.type == "cpu" and not torch.compiler.is_compiling()
+        blind = None if look and not none.any() else none
+        mask = mask if blind is None else mask | none
+        allowed = torch.zeros((), dtype=dtype, device=mask.device) if bias is None else bias.to(dtype)
+        made = torch.where(mask, allowed, -torch.inf)
+        if bias is None or not bias.requires_grad:
+            self.addends.append((query, key, bias, made, blind))
+        return made, blind

@@ -87,3 +87,17 @@ class Packer(Component):
         world: int = 1,
     ) -> BatchStream:
         """Batches of ``batch`` rows of at most ``time`` tokens; ``epochs`` None: endless."""
+
+    def batches(
+        self,
+        store: Sequence[Tokens] | TokenStore,
+        *,
+        batch: int,
+        time: int,
+        seed: int,
+        end_of_text: int,
+        epochs: int,
+    ) -> int:
+        """Number of batches that the stream of one process yields; a part may know it without making them."""
+        stream = self.stream(store, batch=batch, time=time, seed=seed, end_of_text=end_of_text, epochs=epochs)
+        return sum(1 for _ in stream)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from corelm.kinds.one_row import linear
 
 Role = Literal["embedding", "matrix", "vector", "norm", "bias", "router", "head"]
 
@@ -28,14 +29,15 @@ class ParameterInfo:
         fan_in: inputs summed into one output, 0 where it makes no sense; initialisations scale by it.
         residual: whether its output is added to the residual stream (initialisations may scale by depth).
         stacked: leading axes that count independent maps, e.g. 1 for ``(experts, out, in)``.
-        constant: fixed initial value (norm weights 1, biases 0), or None: drawn by the ``init`` part.
+        constant: fixed initial value (norm weights 1, biases 0), or one per element of the first axis; None: drawn by
+            the ``init`` part.
     """
 
     role: Role
     fan_in: int = 0
     residual: bool = False
     stacked: int = 0
-    constant: float | None = None
+    constant: float | tuple[float, ...] | None = None
 
 
 def declare(module: nn.Module, name: str, shape: tuple[int, ...], info: ParameterInfo) -> nn.Parameter:
@@ -44,8 +46,18 @@ def declare(module: nn.Module, name: str, shape: tuple[int, ...], info: Paramete
     module.register_parameter(name, parameter)
     module.__dict__.setdefault("parameter_infos", {})[name] = info
     if info.constant is not None and parameter.device.type != "meta":
-        nn.init.constant_(parameter, info.constant)
+        fill(parameter, info.constant)
     return parameter
+
+
+def fill(parameter: Tensor, constant: float | tuple[float, ...]) -> None:
+    """Give a parameter its fixed initial value, or one to each element of its first axis."""
+    with torch.no_grad():
+        if isinstance(constant, tuple):
+            values = torch.tensor(constant, dtype=torch.float64)
+            parameter.copy_(values.view(-1, *[1] * (parameter.dim() - 1)))
+        else:
+            parameter.fill_(constant)
 
 
 def declared(module: nn.Module) -> Iterator[tuple[str, nn.Parameter, ParameterInfo]]:
@@ -92,7 +104,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
         """Apply the map to the last axis."""
-        return F.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(model)``."""

@@ -1,7 +1,8 @@
-"""Kind ``position``: how a model knows the order of its tokens."""
+"""Kind ``position``: how a model knows the order of its tokens; and its option ``scaling``."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -40,8 +41,15 @@ class Position(Component, nn.Module):
     Contract:
         * ``hooks`` names exactly the hooks that do something.
         * A token's result depends on its own position (and, for scores, the key's), never on call history,
-          batch mates, the length of the sequence, or what was seen before.
-        * ``rotation`` is linear and acts on the last axis of queries and keys alike.
+          batch mates, or what was seen before; nor on the length of the sequence, up to ``constant_up_to``.
+        * Beyond that length a token's result depends on its ``length`` too: that of its own document as far as this
+          call knows it, the tokens of the past included. Such a scheme sees the future through the length, and keys
+          that were stored keep what they were stored with: only documents up to ``constant_up_to`` give the same in
+          one call and in several.
+        * ``rotation`` is linear and acts on the last axis of queries and keys alike: it turns, and multiplies the
+          features that it turns by ``attention_factor``.
+        * A score, rotated or biased, depends on the distance of query and key only, unless ``relative`` is False.
+        * ``query`` multiplies each query by a positive number that its position alone decides.
         * Angles are computed in float32 or better whatever the dtype of the activations, and results have
           the dtype of the activations.
     Capabilities needed: ``attention:rotation`` for rotation, ``attention:query`` for query,
@@ -52,6 +60,12 @@ class Position(Component, nn.Module):
     hooks: ClassVar[frozenset[Hook]] = frozenset()
     limit: int | None = None
     """Positions from 0 up to and without this are representable; None: any."""
+    constant_up_to: int | None = None
+    """Documents of up to this many tokens are treated alike, whatever their length; None: all are."""
+    attention_factor: float = 1.0
+    """What ``rotate`` multiplies the features by that it turns."""
+    relative: bool = True
+    """Whether scores depend on distance only; False where a published scheme rounds what it adds by position."""
 
     def __init__(self, config: Any, geometry: PositionGeometry) -> None:
         super().__init__()
@@ -70,8 +84,12 @@ class Position(Component, nn.Module):
         """Hook ``embedding``: change the token embeddings."""
         return x
 
-    def prepare(self, positions: Int[Tensor, "batch time"]) -> Any:
-        """Compute what the other hooks need for these (new) tokens, once per forward; opaque to callers."""
+    def prepare(self, positions: Int[Tensor, "batch time"], lengths: Int[Tensor, "batch time"] | None = None) -> Any:
+        """Compute what the other hooks need for these (new) tokens, once per forward; opaque to callers.
+
+        ``lengths`` is each token's document's, and is given to schemes with ``constant_up_to`` only; None: none is
+        longer than that.
+        """
         return None
 
     def rotate(
@@ -99,6 +117,60 @@ class Position(Component, nn.Module):
         return None
 
 
+@dataclass(frozen=True)
+class Ladder:
+    """The frequencies of a rotation, from which a scaling starts.
+
+    Attributes:
+        theta: base.
+        rotated: features that are turned, an even number.
+        context: longest sequence that the recipe asks for.
+    """
+
+    theta: float
+    rotated: int
+    context: int
+
+    def frequencies(self, device: torch.device | None = None) -> Float[Tensor, " pairs"]:
+        """Angle per position of every pair, ``theta^(−2j/rotated)``, float64."""
+        pair = torch.arange(0, self.rotated, 2, dtype=torch.float64, device=device)
+        return torch.pow(self.theta, -pair / self.rotated)
+
+
+class Scaling(Component):
+    """Option of rotary positions: changes the frequencies, so that a model reads further than it was trained to.
+
+    Built as ``Part(config, ladder: Ladder)``. Stateless.
+
+    Contract:
+        * Frequencies are float64, finite and positive, one per pair.
+        * Without ``constant_up_to`` lengths make no difference. With it, all lengths up to it give one and the same
+          result, and a token's frequencies depend on its own length only.
+
+    Raises:
+        UserError: the ladder is not one that it can scale.
+    """
+
+    kind: ClassVar[str] = "scaling"
+    attention_factor: float = 1.0
+    """What the turned features of queries and keys are multiplied by."""
+    constant_up_to: int | None = None
+    """Documents of up to this many tokens are treated alike; None: all are."""
+
+    def __init__(self, config: Any, ladder: Ladder) -> None:
+        self.config = config
+        self.ladder = ladder
+
+    @abstractmethod
+    def frequencies(
+        self, device: torch.device | None = None, lengths: Int[Tensor, "batch time"] | None = None
+    ) -> Float[Tensor, "*tokens pairs"]:
+        """Angle per position of every pair, for all tokens alike ``(pairs,)`` or for each ``(batch, time, pairs)``.
+
+        ``lengths`` is each token's document's; None: none is longer than ``constant_up_to``.
+        """
+
+
 @dataclass
 class PositionView:
     """One layer's position schemes, prepared for this forward; what attention calls.
@@ -110,7 +182,7 @@ class PositionView:
 
     schemes: list[tuple[Position, Any]]
     positions: Int[Tensor, "batch total"]
-    memo: dict[tuple[int, int, int, int], Tensor | None] = field(default_factory=dict)
+    memo: list[tuple[Tensor, Tensor, Tensor | None]] = field(default_factory=list)
 
     def rotate(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Apply all rotations to queries and keys, ``(batch, heads, time, head_dim)`` each."""
@@ -129,19 +201,25 @@ class PositionView:
     def scores(
         self, query_index: Int[Tensor, " time"], key_index: Int[Tensor, " keys"]
     ) -> Float[Tensor, "rows heads time keys"] | None:
-        """Sum of all score biases for these absolute indices; None when no scheme has any."""
+        """Sum of all score biases for these absolute indices; None when no scheme has any.
+
+        Kept for other layers of the same forward, which ask with the very same tensors of indices.
+        """
         if not any("score" in scheme.hooks for scheme, _ in self.schemes):
             return None
-        key = (int(query_index[0]), len(query_index), int(key_index[0]), len(key_index))
-        if key not in self.memo:
-            total: Tensor | None = None
-            queries, keys = self.positions[:, query_index], self.positions[:, key_index]
-            for scheme, _ in self.schemes:
-                bias = scheme.scores(queries, keys)
-                if bias is not None:
-                    total = bias if total is None else total + bias
-            self.memo[key] = total
-        return self.memo[key]
+        # Known by identity: to look at their values would wait for the device, and break compiled graphs.
+        for query, key, kept in self.memo:
+            if query is query_index and key is key_index:
+                return kept
+        positions = self.positions if self.positions.stride(0) else self.positions[:1]  # one row, expanded
+        queries, keys = positions[:, query_index], positions[:, key_index]
+        total: Tensor | None = None
+        for scheme, _ in self.schemes:
+            bias = scheme.scores(queries, keys)
+            if bias is not None:
+                total = bias if total is None else total + bias
+        self.memo.append((query_index, key_index, total))
+        return total
 
 
 def no_positions(batch: int, time: int, device: torch.device | None = None) -> PositionView:

@@ -19,7 +19,8 @@ class Source(Component):
         * ``records(start)`` yields the same records in the same order whenever the underlying data are the same,
           skipping the first ``start``; nothing is lost or doubled.
         * It streams: memory does not grow with the size of the data.
-        * Every record's ``name`` says where it is from, so that a message can point at it.
+        * Every record's ``name`` says where it is from, so that a message can point at it, and stays the same when
+          the data are moved: it starts from the file's folder or the one that the config names.
         * Broken input raises ``UserError`` naming the file and the line; nothing is skipped silently.
         * ``fingerprint`` changes when the data change: a digest of names, sizes and contents, or a version.
     """

@@ -92,7 +92,14 @@ class RunContext(Protocol):
         ...
 
     def store(self, tokens: Iterator[Tokens] | Sequence[Tokens], name: str) -> TokenStore:
-        """Put tokenized documents on disk, so that they can be read in any order at constant memory."""
+        """Put tokenized documents on disk, so that they can be read in any order at constant memory.
+
+        Of several processes only the first goes through ``tokens``; the others wait, and open what it wrote.
+        """
+        ...
+
+    def shared(self, records: Iterator[Record], name: str) -> list[Record]:
+        """Records as a list, the same in every process: the first one reads them, the others what it wrote down."""
         ...
 
     def read_preferences(self, artifact: Artifact) -> Iterator[Record]:
@@ -115,6 +122,8 @@ class Stage(Component):
         * ``run`` is a function of its config, its inputs and the seed; it writes into ``context.folder`` only and
           returns figures for the table of stages.
         * Killed and run again, it goes on from its checkpoint to the same result.
+        * A stage whose trainer is ``distributed`` is run in every process of the run, each with a context of its own;
+          any other in the first one only. What the others write into ``folder`` is thrown away.
     """
 
     kind: ClassVar[str] = "stage"
@@ -139,6 +148,14 @@ class Stage(Component):
     def reads_template(cls, config: Any) -> SectionUse:
         """Whether it reads the recipe's template under ``config``; models that have none of their own then get it."""
         return "never"
+
+    @classmethod
+    def chooses(cls, config: Any) -> Mapping[str, Sequence[str]] | None:
+        """Options that hold patterns of linear maps, of which each must match one in the model of the role ``model``.
+
+        None: it replaces no maps, so the model that it makes has maps of the same names.
+        """
+        return None
 
     @abstractmethod
     def run(self, context: RunContext, inputs: Mapping[str, Any]) -> dict[str, float]:

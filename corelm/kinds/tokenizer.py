@@ -29,11 +29,14 @@ class Tokenizer(Component):
         * ``stream`` yields pieces whose concatenation is ``decode``, never half a character.
         * Training depends on the multiset of documents only, not on their order or on hash seeds.
         * Saving is plain JSON, the same bytes every time; loading gives the same encodings.
+        * One that is not ``trainable`` comes from ``from_tokenizers_json`` or ``load``; ``train`` raises ``UserError``.
     Errors: lone surrogates raise ``UserError`` naming the offset.
     """
 
     kind: ClassVar[str] = "tokenizer"
     lossy: ClassVar[bool] = False
+    trainable: ClassVar[bool] = True
+    """Whether it can learn from text; false where it only holds what was made elsewhere."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -54,13 +54,30 @@ class Watch(Protocol):
         ...
 
 
+class Processes:
+    """The processes that share a training, as one of them sees them; this one is alone.
+
+    Contract: all of them call ``gather`` at the same points of their work, equally often.
+    """
+
+    rank: int = 0
+    """This process's number, from 0."""
+    world: int = 1
+    """How many there are."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value (nested dicts and lists of tensors and plain data), by rank."""
+        return [value]
+
+
 @dataclass
 class TrainingJob:
     """Everything a trainer needs.
 
     Attributes:
         model: the model to train, parameters in float32.
-        streams: ``streams(rank, world)`` makes the stream of micro-batches of one process.
+        streams: ``streams(processes)`` makes the stream of micro-batches of one process: of ``world`` processes,
+            that of ``rank`` r yields the micro-batches r, r + world, … of one that is alone.
         objective: what is minimised.
         optimizer, schedule: parts to build.
         steps: optimizer steps in all.
@@ -72,7 +89,7 @@ class TrainingJob:
     """
 
     model: LanguageModel
-    streams: Callable[[int, int], BatchStream]
+    streams: Callable[[Processes], BatchStream]
     objective: Objective
     optimizer: Spec[Optimizer]
     schedule: Spec[Schedule]
@@ -119,10 +136,14 @@ class Trainer(Component):
           model, optimizer, stream and counters; a checkpoint is saved at the end as well.
         * A loss that isn't finite raises ``UserError`` naming the step and the batch's documents, before
           the optimizer moves; the last checkpoint stays.
+        * Where several processes call ``fit`` with the same job, only the first one saves checkpoints and reports; what
+          stops one of them stops all.
         * Random state of the caller is untouched.
     """
 
     kind: ClassVar[str] = "trainer"
+    distributed: ClassVar[bool] = False
+    """Whether several processes may call ``fit`` at the same time, and then train one model together."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from corelm.errors import UserError
 from corelm.kinds.component import Spec
+from corelm.kinds.one_row import RowCopies, quick_rows
 from corelm.kinds.sampler import Sampler
 from corelm.model.modes import evaluating
 
@@ -40,13 +41,14 @@ def steps(
     seeds = range(len(ids)) if seeds is None else seeds
     generators = [torch.Generator().manual_seed(seed) for _, seed in zip(ids, seeds, strict=True)]
     state = model.new_state(len(ids))
+    copies = RowCopies()
     seen = _without_padding(ids, valid)
     stops = torch.tensor(list(stop), dtype=torch.long, device=model.device)
     ended: Tensor | None = None
     last = ids.new_zeros(len(ids))
     new = ids
     for _ in range(max_new_tokens):
-        with evaluating(model):
+        with evaluating(model), quick_rows(copies):
             logits = model.head(model.hidden(new, valid=valid, state=state)[:, -1])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         for sampler in samplers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from corelm.kinds.parameters import declared
+from corelm.kinds.parameters import declared, fill
 
 if TYPE_CHECKING:
     from corelm.model.stack import Stack
@@ -23,7 +23,7 @@ def initialise(model: Stack, seed: int, *, only: str = "") -> None:
         if not name.startswith(only):
             continue
         if info.constant is not None:
-            torch.nn.init.constant_(parameter, info.constant)
+            fill(parameter, info.constant)
             continue
         value = torch.empty(parameter.shape, dtype=torch.float32)
         init.draw(name, info, value, generator(seed, name))

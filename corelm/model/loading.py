@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from corelm import registration
@@ -26,6 +25,7 @@ from corelm.files import publish, read_json, sha256, sync, write_json, writing
 from corelm.kinds.component import Spec, nested_specs, plain_names_are_ours
 from corelm.kinds.interchange import Imported
 from corelm.kinds.template import Template
+from corelm.kinds.tensor_files import TensorFile, write_tensors
 from corelm.kinds.tokenizer import Tokenizer, read_tokenizers_json
 from corelm.model import transforms
 from corelm.model.assemble import assemble
@@ -70,6 +70,11 @@ def _write(model: LanguageModel, folder: Path, template: Template | None, dtype:
             made.replace(path)
         finally:
             made.unlink(missing_ok=True)
+    _describe(model, folder, template)
+
+
+def _describe(model: LanguageModel, folder: Path, template: Template | None) -> None:
+    """Write what stands beside the tensors, their digest last."""
     if model.has_tokenizer:
         (folder / "tokenizer").mkdir(exist_ok=True)
         save_tokenizer(model.tokenizer, folder / "tokenizer")
@@ -81,7 +86,7 @@ def _write(model: LanguageModel, folder: Path, template: Template | None, dtype:
         "vocab_size": model.vocab_size,
         "transforms": model.transforms,
         "made_with": _origins(model.config),
-        "sha256": sha256(path),
+        "sha256": sha256(folder / "model.safetensors"),
     }
     write_json(folder / "model.json", facts)
 
@@ -129,8 +134,8 @@ def load(
     if sha256(path) != facts["sha256"]:
         raise damaged(path)
     try:
-        tensors = load_file(path)
-    except SafetensorError as error:
+        tensors = TensorFile(path)
+    except UserError as error:
         raise damaged(path) from error
     with _reading(folder, facts):
         model = assemble(ModelConfig.model_validate(facts["model"]), facts["vocab_size"])
@@ -188,17 +193,59 @@ def fill(model: LanguageModel, tensors: Mapping[str, Tensor], source: str) -> No
     Raises:
         UserError: names or shapes don't fit.
     """
-    expected = tensors_of(model)
-    wrong = sorted(set(expected) ^ set(tensors)) or [
-        name for name in expected if expected[name].shape != tensors[name].shape
-    ]
-    if wrong:
-        raise UserError(f"{source} does not fit the model: {', '.join(wrong[:5])}", code="tensors-do-not-fit")
+    _fitting(model, _described(tensors), source)
     # Tensors from a file begin anywhere; matrix products round differently there than in memory that torch has aligned.
-    own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    own = {name: tensors[name].clone(memory_format=torch.contiguous_format) for name in tensors}
     model.load_state_dict(own, strict=False, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
+
+
+def _fitting(model: LanguageModel, described: Mapping[str, Tensor], source: str) -> None:
+    """Raise ``UserError`` unless names and shapes are those of the model's tensors; tied ones are there once."""
+    own = {id(tensor): (name, tensor) for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
+    expected = dict(own.values())
+    wrong = sorted(set(expected) ^ set(described)) or [
+        name for name in expected if expected[name].shape != described[name].shape
+    ]
+    if wrong:
+        raise UserError(f"{source} does not fit the model: {', '.join(wrong[:5])}", code="tensors-do-not-fit")
+
+
+def save_imported(imported: Imported, folder: Path) -> None:
+    """Write a model's folder tensor by tensor: never more than one place of the source's files is in memory.
+
+    Args:
+        imported: what an interchange part has read.
+        folder: where to; must not exist yet, and is then whole or not there.
+
+    Raises:
+        UserError: the tensors don't fit the model.
+    """
+    config = ModelConfig.model_validate(imported.model)
+    model = assemble(config, config.vocab_size or 0, device="meta")
+    model.attach(imported.tokenizer)
+    tensors = imported.tensors
+    described = _described(tensors)
+    _fitting(model, described, "the imported tensors")
+    made = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(made, ignore_errors=True)
+    with writing(folder):
+        made.mkdir(parents=True)
+        try:
+            path = made / "model.safetensors"
+            write_tensors(path, described, tensors.__getitem__)
+            sync(path)
+            _describe(model, made, None)
+            publish(made, folder)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _described(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Shape and type of every tensor, on the ``meta`` device."""
+    meta = getattr(tensors, "meta", None)
+    return {name: meta(name) if meta is not None else tensors[name].to("meta") for name in tensors}
 
 
 def from_imported(imported: Imported) -> LanguageModel:

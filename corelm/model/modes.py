@@ -8,18 +8,21 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from corelm.kinds.arithmetic import float32_products
+
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """No dropout and no gradients; afterwards every module's mode is as it was before.
+    """No dropout, no gradients, fast products; afterwards every module's mode is as it was before.
 
     Never hold it over a ``yield``: gradients are off for the whole thread.
     """
     training = [module for module in model.modules() if module.training]
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     try:
         if training:
             model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), float32_products(device):
             yield
     finally:
         for module in training:

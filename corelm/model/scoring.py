@@ -11,7 +11,7 @@ from torch import Tensor
 
 from corelm.kinds.batch import IGNORE, pad_rows
 from corelm.kinds.language_model import Likelihood, Request
-from corelm.kinds.logprobs import token_logprobs
+from corelm.kinds.logprobs import UNTRAINED_ELEMENTS, token_logprobs
 from corelm.model.generation import require_vocabulary
 
 if TYPE_CHECKING:
@@ -99,12 +99,20 @@ def _score(model: LanguageModel, batch: list[Window]) -> Iterator[tuple[float, b
 
 
 def _missed(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Rows in which some target is not the likeliest token."""
+    """Rows in which some target is not the likeliest token; of rows that miss the first, no more is looked at."""
     wanted = targets != IGNORE
-    likeliest = torch.cat([model.head(piece).argmax(-1) for piece in hidden[wanted].split(BATCH_TOKENS)])
-    wrong = torch.zeros_like(wanted)
-    wrong[wanted] = likeliest != targets[wanted]
-    return wrong.any(1)
+    first = wanted & (wanted.cumsum(1) == 1)
+    wrong = _wrong(model, hidden, targets, first).any(1)
+    return wrong | _wrong(model, hidden, targets, wanted & ~first & ~wrong[:, None]).any(1)
+
+
+def _wrong(model: LanguageModel, hidden: Tensor, targets: Tensor, places: Tensor) -> Tensor:
+    """Where, among these places, the likeliest token is another than the target."""
+    found = torch.zeros_like(places)
+    rows = max(1, UNTRAINED_ELEMENTS // model.head.outputs)
+    likeliest = [model.head(piece).argmax(-1) for piece in hidden[places].split(rows)]
+    found[places] = torch.cat(likeliest) != targets[places]
+    return found
 
 
 def until(model: LanguageModel, prompt: str, stops: Sequence[str], max_new_tokens: int) -> str:

@@ -97,6 +97,12 @@ class Stack(nn.Module):
         limits = [scheme.limit for scheme in self._schemes().values() if scheme.limit is not None]
         return min(limits, default=None)
 
+    @property
+    def constant_up_to(self) -> int | None:
+        """Tokens of a document up to which no scheme looks at its length; None: none ever does."""
+        lengths = [s.constant_up_to for s in self._schemes().values() if s.constant_up_to is not None]
+        return min(lengths, default=None)
+
     def _schemes(self) -> dict[str, Position]:
         return {name: scheme for name, scheme in self.positions.items() if isinstance(scheme, Position)}
 
@@ -129,8 +135,15 @@ class Stack(nn.Module):
     def prepare(self, step: Step, state: State | None, new_positions: Tensor) -> list[LayerStep]:
         """Every layer's view of the step; position tables and masks are made once per name."""
         schemes = self._schemes()
-        tables = {name: scheme.prepare(new_positions) for name, scheme in schemes.items()}
-        facts = MaskFacts(step.documents, step.valid)
+        lengths = None if self.constant_up_to is None else document_lengths(step)
+        tables = {
+            name: scheme.prepare(new_positions)
+            if scheme.constant_up_to is None
+            else scheme.prepare(new_positions, lengths)
+            for name, scheme in schemes.items()
+        }
+        as_index = step.valid is None and step.documents is None
+        facts = MaskFacts(step.documents, step.valid, None if as_index else step.positions, step.positions.shape[1])
         position_views: dict[tuple[str, ...], PositionView] = {}
         mask_views: dict[int, MaskView] = {}
         steps = []
@@ -175,6 +188,18 @@ def begin(ids: Tensor, valid: Tensor | None, documents: Tensor | None, state: St
     else:
         positions = _positions(valid, documents, batch, past + time, ids.device)
     return Step(ids, index, positions, valid, documents, past)
+
+
+def document_lengths(step: Step) -> Int[Tensor, "batch time"]:
+    """Real tokens of each new token's document, as far as they are known: those of the past and of this call."""
+    batch, total = step.positions.shape
+    if step.documents is None:
+        longest = step.positions.amax(1, keepdim=True) + 1
+        return longest.expand(batch, total - step.past)
+    of_document = (step.documents[:, 1:] != step.documents[:, :-1]).long().cumsum(1)
+    of_document = torch.cat([torch.zeros_like(step.documents[:, :1], dtype=torch.long), of_document], 1)
+    longest = torch.zeros_like(step.positions).scatter_reduce(1, of_document, step.positions + 1, "amax")
+    return longest.gather(1, of_document[:, step.past :])
 
 
 def _joined(before: Tensor | None, new: Tensor | None, past: int, ids: Tensor) -> Tensor | None:

@@ -39,6 +39,8 @@ class State:
         self.valid: Bool[Tensor, "batch total"] | None = None
         self.documents: Int[Tensor, "batch total"] | None = None
         self.positions: Int[Tensor, "batch total"] | None = None
+        self._indices: dict[tuple[int, torch.device], Int[Tensor, " stored"]] = {}
+        self._indexed_to = 0
         fixed = capacity if storage == "static" else None
         self.layers: list[dict[str, GrowingSlot | FixedSlot]] = [
             {name: GrowingSlot(spec, self, fixed) if spec.grows else FixedSlot(spec) for name, spec in specs.items()}
@@ -48,6 +50,18 @@ class State:
     def slots(self, layer: int) -> Mapping[str, Slot]:
         """Slots of one layer."""
         return self.layers[layer]
+
+    def index(self, start: int, end: int, device: torch.device) -> Int[Tensor, " stored"]:
+        """Absolute indices from ``start`` to ``end − 1``: one tensor for all slots that hold the same tokens.
+
+        Masks and biases know by it what they have already made for another layer.
+        """
+        if end != self._indexed_to:
+            self._indices, self._indexed_to = {}, end
+        key = start, device
+        if key not in self._indices:
+            self._indices[key] = torch.arange(start, end, device=device)
+        return self._indices[key]
 
     def select(self, rows: Int[Tensor, " rows"]) -> None:
         """Keep, repeat or reorder rows."""
@@ -134,7 +148,7 @@ class GrowingSlot:
         span = slice(self.start - self.base, end - self.base)
         kept = {name: buffer[..., span, :] for name, buffer in self.buffers.items()}
         device = next(iter(kept.values())).device
-        return SlotView(kept, torch.arange(self.start, end, device=device))
+        return SlotView(kept, self.owner.index(self.start, end, device))
 
     def _reserve(self, end: int, tensors: Mapping[str, Tensor]) -> None:
         """Make room up to absolute index ``end``; what was dropped leaves the buffer then."""

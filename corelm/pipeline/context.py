@@ -23,6 +23,7 @@ from corelm.model import loading
 from corelm.model.config import ModelConfig
 from corelm.model.language_model import LanguageModel as Assembled
 from corelm.pipeline import records
+from corelm.pipeline.processes import RunGroup
 from corelm.pipeline.tokens import DiskTokens, write_tokens
 
 
@@ -41,6 +42,8 @@ class StageContext:
     model_config: ModelConfig | None
     loaded: bool
     template_spec: Spec[Template] | None
+    group: RunGroup
+    """The processes that run this stage."""
 
     def new_model(self) -> LanguageModel:
         """The recipe's model, drawn from the recipe's seed, or loaded."""
@@ -64,8 +67,9 @@ class StageContext:
         return model
 
     def save_model(self, model: LanguageModel, *, template: Template | None = None) -> None:
-        """Write the model's folder."""
-        loading.save(cast(Assembled, model), self.folder, template=template or model.template)
+        """Write the model's folder; the first process does."""
+        if self.group.leads:
+            loading.save(cast(Assembled, model), self.folder, template=template or model.template)
 
     def tokenizer(self) -> Tokenizer:
         """The recipe's tokenizer."""
@@ -92,10 +96,31 @@ class StageContext:
         return self._stoppable(records.stream(data, split))
 
     def store(self, tokens: Iterable[Tokens], name: str) -> TokenStore:
-        """Put tokenized documents on disk, for this stage only."""
+        """Put tokenized documents on disk, for this stage only; the first process does, the others wait."""
         folder = self.scratch / name
-        shutil.rmtree(folder, ignore_errors=True)
-        return write_tokens(folder, tokens, self.tokenizer().vocab_size)
+        if self.group.leads:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_tokens(folder, tokens, self.tokenizer().vocab_size)
+        self._first_is_ready(name)
+        return DiskTokens(folder)
+
+    def shared(self, found: Iterator[Record], name: str) -> list[Record]:
+        """Records as a list; of several processes the first one reads them, the others what it wrote down."""
+        if self.group.world == 1:
+            return list(found)
+        path = self.scratch / f"{name}.jsonl"
+        if self.group.leads:
+            self.scratch.mkdir(parents=True, exist_ok=True)
+            records.write_records(path, found)
+        self._first_is_ready(name)
+        return list(records.read_records(path))
+
+    def _first_is_ready(self, name: str) -> None:
+        """Come here when the first process has written what ``name`` stands for."""
+        if self.group.leads:
+            self.group.announce(f"ready/{self.name}/{name}")
+        else:
+            self.group.hear(f"ready/{self.name}/{name}", lambda: self.watch.stopping)
 
     def read_preferences(self, artifact: Artifact) -> Iterator[Record]:
         """Records that an earlier stage wrote."""

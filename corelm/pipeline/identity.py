@@ -15,7 +15,7 @@ import torch
 
 import corelm
 from corelm.files import digest, folder_digest, sha256
-from corelm.kinds.component import Spec, nested_specs
+from corelm.kinds.component import ComponentConfig, Spec, nested_specs, paths_by_name
 from corelm.kinds.source import Source
 from corelm.registration import Record
 
@@ -30,13 +30,29 @@ def revisions(specs: Iterable[Spec[Any]]) -> dict[str, int]:
     return {f"{spec.kind}/{spec.record.qualified}": spec.part.revision for spec in all_specs(specs)}
 
 
-def fingerprints(specs: Iterable[Spec[Any]]) -> dict[str, str]:
-    """Digest of the data behind every source among the parts."""
+def plain(config: ComponentConfig) -> dict[str, Any]:
+    """A config as plain data; where its sources' files are is left out, since ``fingerprints`` says what they hold."""
+    data = config.model_dump(mode="json")
+    for path, spec in nested_specs(config):
+        if issubclass(spec.part, Source):
+            *holders, last = path
+            place: Any = data
+            for key in holders:
+                place = place[key]
+            with paths_by_name():
+                place[last] = spec.dump()
+    return data
+
+
+def fingerprints(specs: Iterable[Spec[Any]], known: dict[Spec[Any], str]) -> dict[str, str]:
+    """Digest of the data behind every source among the parts; ``known`` remembers those that were asked before."""
     found: dict[str, str] = {}
     for spec in all_specs(specs):
         if issubclass(spec.part, Source):
+            if spec not in known:
+                known[spec] = spec.part(spec.config).fingerprint()
             again = sum(name.partition("#")[0] == spec.name for name in found)
-            found[f"{spec.name}#{again + 1}" if again else spec.name] = spec.part(spec.config).fingerprint()
+            found[f"{spec.name}#{again + 1}" if again else spec.name] = known[spec]
     return found
 
 
@@ -59,8 +75,8 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [f"{path}: changed" if shown == ["…", "…"] else f"{path}: {shown[0]} → {shown[1]}"]
 
 
-def provenance(specs: Iterable[Spec[Any]]) -> dict[str, Any]:
-    """Code and machine that a result is made with."""
+def provenance(specs: Iterable[Spec[Any]], processes: int = 1) -> dict[str, Any]:
+    """Code and machine that a result is made with, by so many processes."""
     records: list[Record] = [spec.record for spec in all_specs(specs)]
     files = {_short(record.location): sha256(Path(record.location)) for record in records if record.location}
     versions = {record.distribution: record.version for record in records}
@@ -70,6 +86,7 @@ def provenance(specs: Iterable[Spec[Any]]) -> dict[str, Any]:
         "versions": {**versions, "corelm": corelm.__version__, "torch": torch.__version__},
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "device": _device(),
     }
 
@@ -98,7 +115,8 @@ def other_code(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     )
     if old.get("core") != new["core"]:
         changed.append("the core")
-    for name in ("versions", "python", "threads", "device"):
+    old = {"processes": 1, **old}
+    for name in ("versions", "python", "threads", "processes", "device"):
         if old.get(name) != new[name]:
             changed.append(", ".join(differences(old.get(name), new[name], name)))
     return changed

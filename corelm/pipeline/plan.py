@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from corelm.kinds.component import Spec, nested_specs
 from corelm.kinds.data import DataConfig
 from corelm.kinds.stage import Artifact, ArtifactType
 from corelm.kinds.template import Template
+from corelm.kinds.trainer import Checkpoints, Watch
 from corelm.model import loading
 from corelm.model.config import ModelConfig
 from corelm.pipeline import corpus, identity, starting
 from corelm.pipeline.context import StageContext
+from corelm.pipeline.processes import RunGroup
 from corelm.recipe.reader import Recipe
 from corelm.recipe.schema import Load, RecipeConfig
 from corelm.recipe.stages import StageNode
@@ -37,6 +39,7 @@ class Unit:
         inputs: role → name(s) of earlier units.
         run: does it.
         template: the recipe's, where it is read.
+        fingerprints: of the sources that were asked in this run; the units of a recipe share it.
     """
 
     name: str
@@ -47,6 +50,17 @@ class Unit:
     inputs: dict[str, str | list[str]]
     run: Work
     template: Spec[Template] | None = None
+    fingerprints: dict[Spec[Any], str] = field(default_factory=dict)
+
+    @property
+    def trainers(self) -> list[Spec[Any]]:
+        """The trainers among its parts."""
+        return [spec for spec in identity.all_specs(self.specs) if spec.kind == "trainer"]
+
+    @property
+    def distributed(self) -> bool:
+        """Whether several processes can do it together: it trains, and its trainer knows how to."""
+        return bool(self.trainers) and all(trainer.part.distributed for trainer in self.trainers)
 
     def identity(self, made: Mapping[str, Artifact]) -> dict[str, Any]:
         """Everything that the result depends on, as plain data."""
@@ -59,8 +73,41 @@ class Unit:
             "config": self.config,
             "inputs": digests,
             "revisions": identity.revisions(self.specs),
-            "data": identity.fingerprints(self.specs),
+            "data": identity.fingerprints(self.specs, self.fingerprints),
         }
+
+
+def context_of(
+    unit: Unit,
+    recipe: Recipe,
+    run_folder: Path,
+    folder: Path,
+    *,
+    watch: Watch,
+    checkpoints: Checkpoints,
+    group: RunGroup,
+) -> StageContext:
+    """What a unit sees of the run; it writes into ``folder``."""
+    config = recipe.config
+    return StageContext(
+        name=unit.name,
+        run_folder=run_folder,
+        folder=folder,
+        scratch=work_folder(run_folder, unit) / "scratch",
+        seed=int(identity.digest([config.seed, unit.name])[:15], 16),
+        watch=watch,
+        checkpoints=checkpoints,
+        recipe=recipe.resolved(),
+        model_config=model_config(config),
+        loaded=model_source(config) is not None,
+        template_spec=unit.template,
+        group=group,
+    )
+
+
+def work_folder(run_folder: Path, unit: Unit) -> Path:
+    """Where a unit keeps what it needs until it is done."""
+    return run_folder / ".work" / unit.name
 
 
 def model_config(config: RecipeConfig) -> ModelConfig | None:
@@ -84,7 +131,10 @@ def units_of(recipe: Recipe) -> list[Unit]:
     if config.corpus is not None and tokenized:
         units.append(_tokens_unit(config))
     units += _model_units(config, tokenized)
-    return units + [_stage_unit(recipe, node, {unit.name for unit in units}) for node in config.stages.values()]
+    units += [_stage_unit(recipe, node, {unit.name for unit in units}) for node in config.stages.values()]
+    for unit in units:
+        unit.fingerprints = units[0].fingerprints
+    return units
 
 
 def _corpus_unit(data: DataConfig) -> Unit:
@@ -93,7 +143,7 @@ def _corpus_unit(data: DataConfig) -> Unit:
         data.source.name,
         "corpus",
         [data.source, *data.clean],
-        data.model_dump(mode="json"),
+        identity.plain(data),
         {},
         _alone(partial(corpus.clean_corpus, data=data)),
     )
@@ -154,7 +204,7 @@ def _alone(work: Callable[[StageContext], dict[str, float]]) -> Work:
 def _stage_unit(recipe: Recipe, node: StageNode, implicit: set[str]) -> Unit:
     config, part = recipe.config, node.spec.part
     specs: list[Spec[Any]] = [node.spec]
-    plain: dict[str, Any] = {"stage": node.spec.dump(), "seed": config.seed}
+    plain: dict[str, Any] = {"stage": {**node.spec.dump(), **identity.plain(node.spec.config)}, "seed": config.seed}
     inputs: dict[str, str | list[str]] = {role: names for role, names in node.inputs.items() if names}
     model = model_config(config)
     if model is not None:

@@ -18,9 +18,10 @@ from corelm.kinds.stage import Artifact
 from corelm.kinds.tracker import StageSummary
 from corelm.pipeline import continuing, identity
 from corelm.pipeline.checkpoints import StageCheckpoints
-from corelm.pipeline.context import StageContext
+from corelm.pipeline.following import Calls, follow
 from corelm.pipeline.ledger import LEDGER
-from corelm.pipeline.plan import Unit, model_config, model_source, units_of
+from corelm.pipeline.plan import Unit, context_of, units_of, work_folder
+from corelm.pipeline.processes import ALONE, RunGroup, started
 from corelm.pipeline.watch import StageWatch, Stop, Watchers
 from corelm.recipe.reader import Recipe
 
@@ -51,6 +52,9 @@ def run(
 ) -> RunResult:
     """Run a recipe in ``<out>/<name>/``; what is up to date is skipped, what was cut off goes on.
 
+    Where a launcher has started several processes, all of them call this; the first one does the work, and the others
+    take part in the trainings that can be shared. All return the same.
+
     Args:
         recipe: a recipe, its path, or ``package:name``.
         out: where run folders are; default: the recipe's ``out``, or ``runs``.
@@ -60,19 +64,25 @@ def run(
     Raises:
         UserError: whatever the user can mend; earlier stages and checkpoints stay.
         Interrupted: the user asked to stop.
+        ToldElsewhere: another process of the run failed, or was stopped.
     """
-    if not isinstance(recipe, Recipe):
-        recipe = Recipe.read(recipe, overrides=list(overrides))
-    folder = Path(out or recipe.config.out or "runs") / recipe.name
-    with locked(folder):
-        return _Run(recipe, folder, set(redo)).all()
+    group = started()
+    stop = Stop(group)
+    with stop.listening(), group.together():
+        if not isinstance(recipe, Recipe):
+            recipe = Recipe.read(recipe, overrides=list(overrides))
+        folder = Path(out or recipe.config.out or "runs") / recipe.name
+        if not group.leads:
+            return RunResult(folder, follow(recipe, folder, group, stop))
+        with locked(folder):
+            return _Run(recipe, folder, set(redo), group, stop).all()
 
 
 class _Run:
     """One run in one locked folder."""
 
-    def __init__(self, recipe: Recipe, folder: Path, redo: set[str]) -> None:
-        self.recipe, self.folder, self.redo = recipe, folder, redo
+    def __init__(self, recipe: Recipe, folder: Path, redo: set[str], group: RunGroup, stop: Stop) -> None:
+        self.recipe, self.folder, self.redo, self.group, self.stop = recipe, folder, redo, group, stop
         self.resolved = recipe.resolved()
         self.units = units_of(recipe)
         unknown = redo - {unit.name for unit in self.units} - {"changed"}
@@ -85,16 +95,16 @@ class _Run:
         self.artifacts: dict[str, Artifact] = {}
         self.summaries = {unit.name: StageSummary(unit.name, unit.use) for unit in self.units}
         self.watchers = Watchers([tracker.build() for tracker in recipe.config.trackers])
-        self.stop = Stop()
+        self.calls = Calls(group)
 
     def all(self) -> RunResult:
         summaries = list(self.summaries.values())
         write_json(self.folder / "recipe.json", self.resolved)
         self.watchers.open(self.folder, copy.deepcopy(self.resolved), summaries)
         try:
-            with self.stop.listening():
-                for unit in self.units:
-                    self._one(unit)
+            for unit in self.units:
+                self._one(unit)
+            self.calls.end(summaries)
         finally:
             self.watchers.tell("close", summaries)
             self.watchers.event("run-end", folder=str(self.folder))
@@ -102,11 +112,11 @@ class _Run:
 
     def _one(self, unit: Unit) -> None:
         summary = self.summaries[unit.name]
-        final, work = self.folder / unit.name, self.folder / ".work" / unit.name
+        final, work = self.folder / unit.name, work_folder(self.folder, unit)
         summary.folder = str(final)
         payload = unit.identity(self.artifacts)
         wanted = identity.digest(payload)
-        made_with = identity.provenance(unit.specs)
+        made_with = identity.provenance(unit.specs, self.group.world if unit.distributed else 1)
         ledger = read_json(final / LEDGER) if (final / LEDGER).exists() else None
         reason = self._why_redo(unit, ledger, payload, made_with, summary)
         if ledger is not None and reason is None:
@@ -116,7 +126,7 @@ class _Run:
             self.watchers.tell("stage_end", summary)
             return
         summary.reason = (reason or "") if ledger is not None else ""
-        self._make_room(work, wanted)
+        self._make_room(work, wanted, anew=ledger is None and unit.name in self.redo)
         if ledger is not None:
             note = continuing.carry_over(unit, ledger, payload, final, work)
             if note:
@@ -158,11 +168,11 @@ class _Run:
                 code="artifact-damaged",
             )
 
-    def _make_room(self, work: Path, wanted: str) -> None:
-        """Keep what an interrupted run of the same stage left; clear anything else."""
+    def _make_room(self, work: Path, wanted: str, anew: bool) -> None:
+        """Keep what an interrupted run of the same stage left, unless it shall begin anew; clear anything else."""
         mark = work / "identity"
         with writing(work):
-            if not (mark.exists() and mark.read_text() == wanted):
+            if anew or not (mark.exists() and mark.read_text() == wanted):
                 shutil.rmtree(work, ignore_errors=True)
                 work.mkdir(parents=True)
                 mark.write_text(wanted)
@@ -179,12 +189,11 @@ class _Run:
         self.watchers.event("stage-start", stage=unit.name, resumed_from=resumed)
         begun = time.monotonic()
         with self._reported(summary, begun), writing(self.folder, FULL):
-            if self.stop.requested:
+            if self.stop.asked():
                 raise Interrupted(
                     f"stopped before {unit.name}", remedy="Run the same command again to go on.", code="stopped"
                 )
-            context = self._context(unit, work, watch, checkpoints)
-            summary.figures = unit.run(context, self.artifacts)
+            summary.figures = self._do(unit, work, watch, checkpoints)
             summary.status, summary.seconds = "resumed" if resumed else "done", time.monotonic() - begun
             self._finish(unit, summary, work, payload, made_with, checkpoints)
         self.watchers.tell("stage_end", summary)
@@ -201,21 +210,18 @@ class _Run:
             self.watchers.tell("stage_end", summary)
             raise
 
-    def _context(self, unit: Unit, work: Path, watch: StageWatch, checkpoints: StageCheckpoints) -> StageContext:
-        config = self.recipe.config
-        return StageContext(
-            name=unit.name,
-            run_folder=self.folder,
-            folder=work / "output",
-            scratch=work / "scratch",
-            seed=int(identity.digest([config.seed, unit.name])[:15], 16),
-            watch=watch,
-            checkpoints=checkpoints,
-            recipe=self.resolved,
-            model_config=model_config(config),
-            loaded=model_source(config) is not None,
-            template_spec=unit.template,
+    def _do(self, unit: Unit, work: Path, watch: StageWatch, checkpoints: StageCheckpoints) -> dict[str, float]:
+        """Run the stage, with the other processes where its trainer can, else in this one."""
+        group = self.group if unit.distributed else ALONE
+        if unit.trainers and group.world < self.group.world:
+            names = ", ".join(trainer.name for trainer in unit.trainers)
+            watch.note(f"trained by one of {self.group.world} processes; the trainer {names} works alone")
+        if group.world > 1:
+            self.calls.stage(unit, self.artifacts)
+        context = context_of(
+            unit, self.recipe, self.folder, work / "output", watch=watch, checkpoints=checkpoints, group=group
         )
+        return unit.run(context, self.artifacts)
 
     def _finish(
         self,

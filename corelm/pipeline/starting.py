@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from corelm import registration
 from corelm.errors import UserError
 from corelm.files import digest, folder_digest, sha256
-from corelm.kinds.interchange import Interchange
+from corelm.kinds.interchange import Imported, Interchange
 from corelm.kinds.trainer import Watch
 from corelm.model import loading
 from corelm.model.language_model import LanguageModel
 from corelm.pipeline.context import StageContext
+from corelm.recipe.checks import model_alone
 
 
 def copy_tokenizer(context: StageContext, source: Path) -> dict[str, float]:
@@ -43,6 +45,21 @@ def draw_model(context: StageContext) -> dict[str, float]:
     return {"parameters": float(sum(p.numel() for p in model.module.parameters()))}
 
 
+def read_foreign(part: Interchange, source: Path, note: Callable[[str], None]) -> Imported:
+    """Read a model of another format; notes are told.
+
+    Raises:
+        UserError: it can't be read, or its parts don't fit together.
+    """
+    imported = part.read(source)
+    for line in imported.notes:
+        note(line)
+    for path, problem in model_alone(imported.model):
+        where = ".".join(map(str, path))
+        raise UserError(f"{source}: {where}: {problem.message}", remedy=problem.remedy, code=problem.code)
+    return imported
+
+
 def read_model(source: Path, watch: Watch) -> LanguageModel:
     """Read a model folder of any format.
 
@@ -55,10 +72,7 @@ def read_model(source: Path, watch: Watch) -> LanguageModel:
     for record in formats:
         part: Interchange = record.load()(record.load().Config())
         if part.recognises(source):
-            imported = part.read(source)
-            for note in imported.notes:
-                watch.note(note)
-            return loading.from_imported(imported)
+            return loading.from_imported(read_foreign(part, source, watch.note))
     raise UserError(
         f"{source} holds no model that can be read",
         remedy=f"Ours has a model.json; other formats: {', '.join(record.name for record in formats) or 'none'}.",

@@ -6,20 +6,39 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from corelm.kinds.tracker import StageSummary, Tracker
+from corelm.pipeline.processes import ALONE, RunGroup
 from corelm.registration import active
+
+LOOK_SECONDS = 1.0
+"""Between two looks at whether another process was asked to stop; signals that come sooner than this are one."""
 
 
 class Stop:
-    """Set by Ctrl-C or SIGTERM; long jobs look at it and stop cleanly. A second signal stops at once."""
+    """Set by Ctrl-C or SIGTERM; long jobs look at it and stop cleanly. A second signal stops at once.
 
-    def __init__(self) -> None:
+    Args:
+        group: the processes of the run. Where there are several, a launcher may pass on a signal that the terminal has
+            sent to all of them as well: what comes within a second is the same one.
+    """
+
+    def __init__(self, group: RunGroup = ALONE) -> None:
         self.requested = False
+        self._group = group
+        self._looked = self._first = 0.0
+
+    def asked(self) -> bool:
+        """Whether this process was asked to stop, or another one that waits for it."""
+        if not self.requested and self._group.world > 1 and time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self.requested = self._group.asked_to_stop()
+        return self.requested
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -30,10 +49,14 @@ class Stop:
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def on_signal(number: int, frame: FrameType | None) -> None:
-            if self.requested:
+            now = time.monotonic()
+            if self._group.world > 1 and self._first and now - self._first < LOOK_SECONDS:
+                return
+            if self._first:
                 raise KeyboardInterrupt
-            self.requested = True
-            print("stopping after this step; press again to stop at once", file=sys.stderr)
+            self.requested, self._first = True, now
+            if self._group.leads:
+                print("stopping after this step; press again to stop at once", file=sys.stderr)
 
         for number in before:
             signal.signal(number, on_signal)
@@ -71,7 +94,7 @@ class Watchers:
                 function(**{key: given[key] for key in wanted})
             except Exception as error:
                 self._hooks.remove((name, function, wanted))
-                self._report(f"plugin {name}", f"corelm_run_event({event})", error)
+                self._report(f"plugin {active().plugin(name)}", f"corelm_run_event({event})", error)
 
     def open(self, folder: Path, recipe: Mapping[str, Any], stages: list[StageSummary]) -> None:
         """A run starts."""
@@ -109,4 +132,4 @@ class StageWatch:
     @property
     def stopping(self) -> bool:
         """Whether the user asked to stop."""
-        return self._stop.requested
+        return self._stop.asked()

@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
+from torch import nn
 
 from corelm.errors import UserError
+from corelm.kinds import quantizing
 from corelm.kinds.carriers import LayerContext
 from corelm.kinds.component import Problem, Spec, nested_specs
 from corelm.kinds.mask import Mask, MaskFacts
 from corelm.model.config import LayerConfig, ModelConfig
 from corelm.recipe.schema import Load, RecipeConfig
-from corelm.recipe.stages import IMPLICIT
+from corelm.recipe.stages import IMPLICIT, StageNode
 
 Path_ = tuple[str | int, ...]
 Found = Iterator[tuple[Path_, Problem]]
@@ -32,7 +34,7 @@ def problems(config: RecipeConfig, resolved: Mapping[str, Any]) -> Found:
         before += _vocabulary(config, config.model)
         before += _head(config, config.model)
         if not before:
-            before += _assembles(config.model, rows)
+            before += _assembles(config, config.model, rows)
     for name, node in config.stages.items():
         before += _part(("stages", name), node.spec, resolved)
     for section in ("corpus", "tokenizer", "template"):
@@ -72,6 +74,9 @@ def _sections(config: RecipeConfig) -> Found:
     if isinstance(config.tokenizer, Spec) and starts:
         message = "the model that is loaded has a tokenizer of its own; a new one's ids would mean nothing to it"
         yield ("tokenizer",), Problem((), message, "Leave `tokenizer` out.", "tokenizer-of-loaded-model")
+    elif isinstance(config.tokenizer, Spec) and not config.tokenizer.part.trainable:
+        message = f"{config.tokenizer.name} can't be trained; it holds tokenizers that were made elsewhere"
+        yield ("tokenizer",), Problem((), message, "Write `tokenizer: {load: PATH}`.", "tokenizer-not-trainable")
     elif isinstance(config.tokenizer, Spec) and config.corpus is None:
         yield ("tokenizer",), Problem((), "there is no corpus to train it on", "Add `corpus`.", "no-corpus")
     for name, node in config.stages.items():
@@ -102,7 +107,7 @@ def vocab_size(config: RecipeConfig) -> int:
     """Rows that the embedding will have; a stand-in where the tokenizer is made elsewhere."""
     if isinstance(config.model, ModelConfig) and config.model.vocab_size:
         return config.model.vocab_size
-    if isinstance(config.tokenizer, Spec):
+    if isinstance(config.tokenizer, Spec) and config.tokenizer.part.trainable:
         return config.tokenizer.part.trained_size(config.tokenizer.config)
     return 256
 
@@ -210,11 +215,46 @@ def _head(config: RecipeConfig, model: ModelConfig) -> Found:
         yield ("model", "head"), Problem((), message, "Use language-model here.", "head-not-vocabulary")
 
 
-def _assembles(model: ModelConfig, vocab_size: int) -> Found:
+def _assembles(config: RecipeConfig, model: ModelConfig, vocab_size: int) -> Found:
     """The last net: build it, without memory; whatever a part's own checks have missed shows here."""
     from corelm.model.assemble import assemble
 
     try:
-        assemble(model, vocab_size, device="meta")
+        built = assemble(model, vocab_size, device="meta")
     except Exception as error:
         yield ("model",), Problem((), f"the model can't be built: {error}", code="model-does-not-assemble")
+        return
+    for node in config.stages.values():
+        if node.spec.part.chooses(node.spec.config) is not None and _maps_of_the_recipe(config, node):
+            yield from _choices(node, built.module)
+
+
+def _maps_of_the_recipe(config: RecipeConfig, node: StageNode) -> bool:
+    """Whether the model that a stage is given has the maps of the recipe's model: no stage has replaced any."""
+    before = node.inputs.get("model")
+    if not isinstance(before, str) or before == "model":
+        return before == "model"
+    earlier = config.stages[before]
+    if earlier.spec.part.chooses(earlier.spec.config) is not None:
+        return False
+    fresh = earlier.spec.part.uses_model and not earlier.upstream()
+    return fresh or _maps_of_the_recipe(config, earlier)
+
+
+def _choices(node: StageNode, module: nn.Module) -> Found:
+    """Patterns of maps match some."""
+    given = node.spec.part.chooses(node.spec.config) or {}
+    found = False
+    for option, patterns in given.items():
+        for index, pattern in enumerate(patterns):
+            try:
+                list(quantizing.chosen(module, [pattern]))
+            except UserError as error:
+                found = True
+                path = ("stages", node.name, option, index)
+                yield path, Problem((), error.message, error.remedy, error.code)
+    if not found:
+        try:
+            list(quantizing.chosen(module, given.get("targets", ()), given.get("skip", ())))
+        except UserError as error:
+            yield ("stages", node.name), Problem((), error.message, error.remedy, error.code)

@@ -57,7 +57,8 @@ class RecipeProblem:
 
     def render(self) -> str:
         """The problem as people read it: place, message, the line with a caret, remedy."""
-        lines = [f"{self.mark}: {self.dotted + ': ' if self.path else ''}{self.message}"]
+        told = not self.path or str(self.mark) == f"override {self.dotted}"
+        lines = [f"{self.mark}: {'' if told else self.dotted + ': '}{self.message}"]
         if self.mark.line and self.mark.excerpt.strip():
             number = f"{self.mark.line:>5}"
             caret = " " * (self.mark.column - 1) + "^" * max(1, self.mark.length)

@@ -26,6 +26,7 @@ def schema() -> dict[str, Any]:
     for name in ("position", "mask"):
         listed = model["properties"][name]
         model["properties"][name] = {"anyOf": [listed, listed["items"], {"type": "null"}]}
+    needed = model.pop("required")
     layer = set(model["properties"]) - {"dim", "layers", "context"}
     model["properties"]["blocks"] = {
         "type": "object",
@@ -48,10 +49,13 @@ def schema() -> dict[str, Any]:
     }
     if "required" in top:
         del top["required"]  # an extended recipe may have it all
+    whole = {"properties": {"model": {"if": has_load, "else": {"required": needed}}}}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "corelm recipe",
         **top,
+        "if": {"required": ["extends"]},
+        "else": whole,
         "definitions": definitions,
     }
 

@@ -73,7 +73,7 @@ def locate(reference: str, folder: Path) -> tuple[Path, str]:
         known = sorted(str(found.relative_to(root))[:-5] for found in root.rglob("*.yaml"))
         close = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {prefix}:{close[0]}?" if close else ""
-        raise LookupError(f"no recipe {name!r} in {prefix}{hint} There are: {', '.join(known) or 'none'}")
+        raise LookupError(f"no recipe {name!r} in {prefix} (it has {', '.join(known) or 'none'}){hint}")
     return path, reference
 
 
@@ -140,16 +140,16 @@ def _extend(layers: Layers, path: Path, name: str, below: tuple[Path, ...]) -> N
 def _override(layers: Layers, text: str) -> None:
     """Lay one ``path=value`` over the data; problems are kept for later."""
     dotted, equals, written = text.partition("=")
-    origin = Mark(f"override {dotted}" if equals else f"override {text}")
+    origin = Mark(f"override {dotted.strip() or repr(text)}")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
-        message = f"{text!r} is not of the form path=value"
-        layers.problems.append(RecipeProblem("override", (), message, origin, remedy="Like model.attention.heads=4"))
+        message = f"{text!r} is not of the form path=value" if text.strip() else "it is empty"
+        remedy = "Write path=value, such as model.attention.heads=4."
+        layers.problems.append(RecipeProblem("override", (), message, origin, remedy=remedy))
         return
     try:
-        document = (
-            parse(written, origin.file, Path.cwd()) if written.strip() else Document(origin.file, RecipeText(""))
-        )
+        empty = Document(origin.file, RecipeText(""), values={(): origin})
+        document = parse(written, origin.file, Path.cwd()) if written.strip() else empty
     except RecipeError as error:
         layers.problems += [
             RecipeProblem("override", tuple(keys), problem.message, origin, remedy=problem.remedy)

@@ -50,7 +50,7 @@ class Recipe:
         try:
             config = RecipeConfig.model_validate(data)
         except ValidationError as error:
-            found = [_problem(detail, layers) for detail in error.errors(include_url=False)]
+            found = [_problem(detail, layers) for detail in _once(error.errors(include_url=False), layers)]
             found += [_placed(layers, path, problem) for path, problem in checks.model_alone(data.get("model"))]
             raise RecipeError([*layers.problems, *found]) from None
         if layers.problems:
@@ -103,16 +103,15 @@ class Recipe:
     def _ask_plugins(self) -> None:
         """Let plugins refuse the recipe; each looks at a copy of its own."""
         for hook in active().manager.hook.corelm_recipe_read.get_hookimpls():
+            plugin = active().plugin(hook.plugin_name)
             given = {"recipe": self.resolved()} if "recipe" in hook.argnames else {}
             try:
                 reasons: Any = hook.function(**given)
             except Exception as error:
-                message = (
-                    f"the plugin {hook.plugin_name} failed in corelm_recipe_read: {type(error).__name__}: {error}"
-                )
+                message = f"the plugin {plugin} failed in corelm_recipe_read: {type(error).__name__}: {error}"
                 raise UserError(message, remedy="Update the plugin, or disable it by CORELM_DISABLE.") from error
             if reasons:
-                who = f"refused by the plugin {hook.plugin_name}: "
+                who = f"refused by the plugin {plugin}: "
                 raise RecipeError(RecipeProblem("refused", (), who + reason, Mark(self.file)) for reason in reasons)
 
 
@@ -135,6 +134,19 @@ def _without_nulls(whole: Any, data: Any, path: Path_) -> Any:
                 continue
         kept[key] = _without_nulls(whole, value, (*path, key))
     return kept
+
+
+def _once(details: Sequence[Any], layers: Layers) -> list[Any]:
+    """The errors without those that a block only inherits: what is wrong with the section itself is said there."""
+    said = {(detail["type"], tuple(detail["loc"])): detail["input"] for detail in details}
+
+    def inherited(detail: Any) -> bool:
+        base, path = _base_of_block(tuple(detail["loc"])), _in_file(tuple(detail["loc"]), layers.data)
+        if base is None or layers.key(path) or layers.value(path):
+            return False
+        return (detail["type"], base) in said and bool(said[detail["type"], base] == detail["input"])
+
+    return [detail for detail in details if not inherited(detail)]
 
 
 def _problem(detail: Any, layers: Layers) -> RecipeProblem:

@@ -20,6 +20,7 @@ from corelm.kinds import (
     Objective,
     Preference,
     Problem,
+    Processes,
     RecordName,
     Terms,
 )
@@ -70,14 +71,17 @@ class DirectPreference(Aligner):
         return frozenset({"policy", "reference"})
 
     def prepare(self, job: AlignmentJob) -> Alignment:
-        """Render the pairs and wrap them in a stream."""
+        """Render the pairs and wrap them in streams."""
         policy, reference = take_models(job, "reference")
         context = min(policy.context, reference.context)
         pairs = render_pairs(
             cast("Sequence[Preference]", job.records), job.template, policy.tokenizer, context, job.watch
         )
-        stream = PairStream(pairs, reference, job.batch, job.seed)
-        return Alignment(policy, stream, PreferenceObjective(self.config), policy, {})
+
+        def streams(processes: Processes) -> PairStream:
+            return PairStream(pairs, reference, job.batch, job.seed, processes.rank, processes.world)
+
+        return Alignment(policy, streams, PreferenceObjective(self.config), policy, {})
 
 
 class PreferenceObjective(Objective):

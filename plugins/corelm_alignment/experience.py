@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from corelm.kinds import IGNORE, Batch, LanguageModel, Sampler, pad_rows, token_logprobs
+from corelm.kinds import IGNORE, Batch, LanguageModel, Processes, Sampler, pad_rows, token_logprobs
 from corelm_alignment.policy_gradient import (
     generalized_advantages,
     kl_k1,
@@ -21,6 +21,8 @@ from corelm_alignment.policy_gradient import (
     whitened,
 )
 from corelm_alignment.value import PolicyWithValue
+
+Made = TypeVar("Made")
 
 KL_ESTIMATES = {"k1": kl_k1, "k3": kl_k3}
 
@@ -119,6 +121,10 @@ class ExperienceStream:
     A rollout takes the next prompts of an endless sequence of permutations drawn from (seed, epoch), and one
     sampling seed per (seed, rollout, row). It is gone through ``epochs`` times, each time in another order.
     The state holds the experience in use, so that a stream resumed within a rollout yields the same bits.
+
+    Processes share a rollout by micro-batches of its rows, each padded as one process alone would: what they answer,
+    score and read is gathered, so that all hold the whole of it. Of the micro-batches to learn from, r of n yields
+    r, r + n, …; the n of one draw together are a round, and rollouts are gathered for whole rounds, by all at once.
     """
 
     def __init__(
@@ -128,29 +134,49 @@ class ExperienceStream:
         reference: LanguageModel,
         reward: LanguageModel,
         kl_coefficient: KlCoefficient,
+        processes: Processes | None = None,
     ) -> None:
         self.plan = plan
         self.policy, self.reference, self.reward = policy, reference, reward
         self.kl_coefficient = kl_coefficient
-        self.experience: Experience | None = None
-        self.rollouts = 0
-        self.used = 0
+        self.processes = processes or Processes()
+        self.held: dict[int, Experience] = {}
+        self.drawn = 0
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
+    @property
+    def experience(self) -> Experience | None:
+        """The newest rollout."""
+        return self.held[max(self.held)] if self.held else None
+
+    @property
+    def rollouts(self) -> int:
+        """How many rollouts the rounds so far have taken."""
+        return -(-self.drawn * self.processes.world // self._per_rollout)
+
+    @property
+    def _per_epoch(self) -> int:
+        return -(-self.plan.rollout // self.plan.batch)
+
+    @property
+    def _per_rollout(self) -> int:
+        return self._per_epoch * self.plan.epochs
+
     def __next__(self) -> Batch:
-        plan = self.plan
-        per_epoch = -(-plan.rollout // plan.batch)
-        if self.experience is None or self.used == per_epoch * plan.epochs:
-            self.experience = self.gather(self.rollouts)
-            self.rollouts += 1
-            self.used = 0
-        epoch, part = divmod(self.used, per_epoch)
+        plan, first = self.plan, self.drawn * self.processes.world
+        self.drawn += 1
+        oldest = first // self._per_rollout
+        self.held = {number: held for number, held in self.held.items() if number >= oldest}
+        for number in range(oldest, self.rollouts):
+            if number not in self.held:
+                self.held[number] = self.gather(number)
+        number, used = divmod(first + self.processes.rank, self._per_rollout)
+        epoch, part = divmod(used, self._per_epoch)
         order = list(range(plan.rollout))
-        random.Random(f"{plan.seed}/{self.rollouts}/{epoch}").shuffle(order)
-        self.used += 1
-        return self.experience.rows(order[part * plan.batch : (part + 1) * plan.batch])
+        random.Random(f"{plan.seed}/{number + 1}/{epoch}").shuffle(order)
+        return self.held[number].rows(order[part * plan.batch : (part + 1) * plan.batch])
 
     def gather(self, number: int) -> Experience:
         """Let the policy answer, score the answers and estimate the advantages of rollout ``number``."""
@@ -165,14 +191,17 @@ class ExperienceStream:
     def _gather(self, number: int) -> Experience:
         plan = self.plan
         prompts = [self.prompt(number * plan.rollout + row) for row in range(plan.rollout)]
-        answers = self.answer(prompts, [row_seed(plan.seed, number, row) for row in range(plan.rollout)])
-        score = torch.tensor(self.scores(prompts, answers), dtype=torch.float64)
+        seeds = [row_seed(plan.seed, number, row) for row in range(plan.rollout)]
+        answered = self._share(lambda rows: self.answer(prompts[rows], seeds[rows]))
+        answers = [answer for some, _ in answered for answer in some]
+        score = torch.tensor([score for _, some in answered for score in some], dtype=torch.float64)
         ids, valid = pad_rows([(prompt + answer)[:-1] for prompt, answer in zip(prompts, answers, strict=True)])
         targets, _ = pad_rows(
             [(IGNORE,) * (len(prompt) - 1) + answer for prompt, answer in zip(prompts, answers, strict=True)], IGNORE
         )
         mask = targets != IGNORE
-        old, values, ref = self.read(ids, targets, valid)
+        read = self._share(lambda rows: self.read(ids[rows], targets[rows], valid[rows]))
+        old, values, ref = (torch.cat(parts) for parts in zip(*read, strict=True))
         kl = KL_ESTIMATES[plan.kl_estimate](old, ref)
         rewards = token_rewards(score, kl, mask, self.kl_coefficient.value)
         advantages = generalized_advantages(rewards, values, mask, plan.gamma, plan.lam)
@@ -184,6 +213,14 @@ class ExperienceStream:
         spread = torch.where(mask, score[:, None].to(old.dtype), 0.0)
         return Experience(ids, targets, valid, old, values, advantages, returns, kl, spread)
 
+    def _share(self, work: Callable[[slice], Made]) -> list[Made]:
+        """What ``work`` makes of each micro-batch of the rollout's rows, in order; each process does its share."""
+        starts = range(0, self.plan.rollout, self.plan.batch)
+        rank, world = self.processes.rank, self.processes.world
+        mine = [work(slice(start, start + self.plan.batch)) for start in starts[rank::world]]
+        made = self.processes.gather(mine)
+        return [made[number % world][number // world] for number in range(len(starts))]
+
     def prompt(self, place: int) -> tuple[int, ...]:
         """The prompt at this place of the endless sequence."""
         epoch, index = divmod(place, len(self.plan.prompts))
@@ -191,63 +228,57 @@ class ExperienceStream:
         random.Random(f"{self.plan.seed}/prompts/{epoch}").shuffle(order)
         return self.plan.prompts[order[index]]
 
-    def answer(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int]) -> list[tuple[int, ...]]:
-        """Sample an answer to each prompt, its stop token included where it came."""
-        plan, answers = self.plan, []
-        for start in range(0, len(prompts), plan.batch):
-            ids, valid = pad_rows(prompts[start : start + plan.batch], left=True)
-            new = self.policy.generate_ids(
-                ids.to(self.policy.device),
-                valid=valid.to(self.policy.device),
-                max_new_tokens=plan.answer_tokens,
-                samplers=plan.samplers,
-                seeds=seeds[start : start + plan.batch],
-                stop=plan.stop,
-            )
-            answers += [up_to_stop(row, plan.stop) for row in new.tolist()]
-        return answers
+    def answer(
+        self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int]
+    ) -> tuple[list[tuple[int, ...]], list[float]]:
+        """Sample an answer to each prompt, its stop token included where it came; and the answers' scores."""
+        ids, valid = pad_rows(prompts, left=True)
+        new = self.policy.generate_ids(
+            ids.to(self.policy.device),
+            valid=valid.to(self.policy.device),
+            max_new_tokens=self.plan.answer_tokens,
+            samplers=self.plan.samplers,
+            seeds=seeds,
+            stop=self.plan.stop,
+        )
+        answers = [up_to_stop(row, self.plan.stop) for row in new.tolist()]
+        return answers, self.scores(prompts, answers)
 
     def scores(self, prompts: Sequence[tuple[int, ...]], answers: Sequence[tuple[int, ...]]) -> list[float]:
         """The reward model's score of each answer, at its last token, less the penalty where no stop token came."""
-        plan, scores = self.plan, []
-        for start in range(0, len(prompts), plan.batch):
-            some = range(start, min(start + plan.batch, len(prompts)))
-            stopped = [answers[i][-1] in plan.stop for i in some]
-            tails = [plan.tail if ended else () for ended in stopped]
-            ids, valid = pad_rows([prompts[i] + answers[i] + tail for i, tail in zip(some, tails, strict=True)])
-            there = self.reward.device
-            found = self.reward.scores(ids.to(there), valid.to(there))[:, 0].tolist()
-            scores += [s if ended else s - plan.missing_stop_penalty for s, ended in zip(found, stopped, strict=True)]
-        return scores
+        plan, there = self.plan, self.reward.device
+        stopped = [answer[-1] in plan.stop for answer in answers]
+        rows = [
+            prompt + answer + (plan.tail if ended else ())
+            for prompt, answer, ended in zip(prompts, answers, stopped, strict=True)
+        ]
+        ids, valid = pad_rows(rows)
+        found = self.reward.scores(ids.to(there), valid.to(there))[:, 0].tolist()
+        return [s if ended else s - plan.missing_stop_penalty for s, ended in zip(found, stopped, strict=True)]
 
     def read(self, ids: Tensor, targets: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The policy's log-probabilities and values, and the reference's log-probabilities; 0 where no target is."""
-        pieces: list[tuple[Tensor, Tensor, Tensor]] = []
         here, there = self.policy.device, self.reference.device
-        for start in range(0, len(ids), self.plan.batch):
-            rows = slice(start, start + self.plan.batch)
-            hidden = self.policy.hidden(ids[rows].to(here), valid=valid[rows].to(here))
-            old = token_logprobs(hidden, self.policy.head, targets[rows].to(here)).cpu()
-            values = self.policy.value_head(hidden)[..., 0].to(old.dtype).cpu()
-            ref = self.reference.logprobs(
-                ids[rows].to(there), targets[rows].to(there), valid=valid[rows].to(there)
-            ).cpu()
-            pieces.append((old, torch.where(targets[rows] != IGNORE, values, 0.0), ref))
-        old, values, ref = (torch.cat(parts) for parts in zip(*pieces, strict=True))
-        return old, values, ref
+        hidden = self.policy.hidden(ids.to(here), valid=valid.to(here))
+        old = token_logprobs(hidden, self.policy.head, targets.to(here)).cpu()
+        values = self.policy.value_head(hidden)[..., 0].to(old.dtype).cpu()
+        ref = self.reference.logprobs(ids.to(there), targets.to(there), valid=valid.to(there)).cpu()
+        return old, torch.where(targets != IGNORE, values, 0.0), ref
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters and the experience in use."""
-        state: dict[str, Any] = {"rollouts": self.rollouts, "used": self.used}
+        """How many micro-batches were drawn, and the newest experience: the only one that the next can be of."""
+        state: dict[str, Any] = {"drawn": self.drawn}
         if self.experience is not None:
             state["experience"] = {item.name: getattr(self.experience, item.name) for item in fields(Experience)}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.rollouts, self.used = int(state["rollouts"]), int(state["used"])
+        self.drawn = int(state["drawn"])
         held = state.get("experience")
-        self.experience = None if held is None else Experience(**{k: v.clone() for k, v in held.items()})
+        self.held = {}
+        if held is not None:
+            self.held[self.rollouts - 1] = Experience(**{name: tensor.clone() for name, tensor in held.items()})
 
 
 def row_seed(seed: int, rollout: int, row: int) -> int:

@@ -95,16 +95,26 @@ def render_pairs(
 class PairStream:
     """Endless batches of pairs: row 2i is chosen, row 2i + 1 rejected.
 
-    Each epoch is a permutation drawn from (seed, epoch); a batch may span two epochs. ``extra["reference_sum"]``
+    Each epoch is a permutation drawn from (seed, epoch); a batch may span two epochs. The stream of ``rank`` yields
+    the batches rank, rank + world, … of these. ``extra["reference_sum"]``
     holds the reference's log-probability of each row's answer. It is computed when a pair first turns up and kept
     by the pair's number; it is part of the state, so that a resumed stream yields the same bits.
     """
 
-    def __init__(self, pairs: Sequence[Pair], reference: LanguageModel, batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        reference: LanguageModel,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         self.pairs = pairs
         self.reference = reference
         self.batch = batch
         self.seed = seed
+        self.rank, self.world = rank, world
         self.drawn = 0
         self.known: dict[int, Float[Tensor, " 2"]] = {}
         self._order: tuple[int, list[int]] = (-1, [])
@@ -113,8 +123,9 @@ class PairStream:
         return self
 
     def __next__(self) -> Batch:
-        numbers = [self._number(self.drawn + i) for i in range(self.batch)]
-        self.drawn += self.batch
+        first = (self.drawn * self.world + self.rank) * self.batch
+        numbers = [self._number(first + i) for i in range(self.batch)]
+        self.drawn += 1
         batch = collate([self.pairs[number] for number in numbers])
         if any(number not in self.known for number in numbers):
             sums = reference_sums(self.reference, batch).view(-1, 2)
@@ -132,7 +143,7 @@ class PairStream:
         return self._order[1][index]
 
     def state_dict(self) -> dict[str, Any]:
-        """How many pairs were drawn, and the reference's answers so far."""
+        """How many batches were drawn, and the reference's answers so far."""
         state: dict[str, Any] = {"drawn": self.drawn}
         if self.known:
             numbers = sorted(self.known)

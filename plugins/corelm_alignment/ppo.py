@@ -26,6 +26,7 @@ from corelm.kinds import (
     ModelRole,
     Objective,
     Problem,
+    Processes,
     RecordName,
     Sampler,
     Spec,
@@ -103,7 +104,7 @@ class ProximalPolicy(Aligner):
         return frozenset({"policy", "reference", "reward"})
 
     def prepare(self, job: AlignmentJob) -> Alignment:
-        """Put a value head on the policy and make the stream of experience."""
+        """Put a value head on the policy, and say how the stream of experience is made."""
         config: Any = self.config
         policy, reference, reward = take_models(job, "reference", "reward")
         if reward.head.reads != "scalar":
@@ -114,9 +115,13 @@ class ProximalPolicy(Aligner):
             )
         trained = PolicyWithValue(policy, config.value, job.seed)
         coefficient = KlCoefficient(config.kl, config.kl_target)
-        stream = ExperienceStream(self._plan(job, policy), trained, reference, reward, coefficient)
+        plan = self._plan(job, policy)
+
+        def streams(processes: Processes) -> ExperienceStream:
+            return ExperienceStream(plan, trained, reference, reward, coefficient, processes)
+
         return Alignment(
-            cast(LanguageModel, trained), stream, ClippedObjective(config), policy, {"kl_coefficient": coefficient}
+            cast(LanguageModel, trained), streams, ClippedObjective(config), policy, {"kl_coefficient": coefficient}
         )
 
     def _plan(self, job: AlignmentJob, policy: LanguageModel) -> RolloutPlan:

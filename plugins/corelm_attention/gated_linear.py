@@ -24,6 +24,7 @@ from corelm.kinds import (
     Spec,
     use,
 )
+from corelm_attention.carrying import carried, carry, slot, wide
 from corelm_attention.scan import Tokens, in_chunks, one_token
 from corelm_attention.segments import Segments, segments
 
@@ -81,24 +82,18 @@ class GatedLinearAttention(Attention):
 
     def slots(self, window: int | None) -> dict[str, SlotSpec]:
         """One matrix per head."""
-        return {"state": SlotSpec({"state": (self.heads, self.head_dim, self.head_dim)}, grows=False)}
+        return slot("state", self.heads, self.head_dim, self.head_dim)
 
     def forward(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
         """Mix the tokens."""
         tokens, where = self.tokens(x, step)
-        slot = None if step.slots is None else step.slots["state"]
-        held = None if slot is None else slot.view()
-        if held is None:
-            state = tokens.q.new_zeros(len(x), self.heads, self.head_dim, self.head_dim)
-        else:
-            state = held.tensors["state"].to(tokens.q.dtype)
+        state = carried(step, "state", x, self.heads, self.head_dim, self.head_dim)
         with torch.autocast(x.device.type, enabled=False):
             if x.shape[1] == 1:
                 mixed, state = one_token(tokens, where, state)
             else:
                 mixed, state = in_chunks(tokens, where, state, self.config.chunk)
-        if slot is not None:
-            slot.update(state=state)
+        carry(step, "state", state)
         gate = F.silu(self.gate(x))
         normed = self.norm(mixed.transpose(1, 2)).flatten(2)
         return self.output(normed.to(gate.dtype) * gate)
@@ -108,7 +103,7 @@ class GatedLinearAttention(Attention):
         q, k, v = (self._heads(projection(x)) for projection in (self.query, self.key, self.value))
         q, k = step.position.rotate(q, k)
         q = step.position.scale_query(q)
-        dtype = torch.promote_types(x.dtype, torch.float32)
+        dtype = wide(x)
         decay = F.logsigmoid(self.decay(x).to(dtype)).transpose(1, 2) / self.config.temperature
         k = k.to(dtype)
         valid = step.step.new_valid()

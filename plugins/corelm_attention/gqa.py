@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,49 +13,63 @@ from pydantic import Field
 from torch import Tensor
 
 from corelm.kinds import (
-    Attention,
-    ComponentConfig,
+    Heads,
     LayerContext,
     LayerStep,
     Linear,
     Norm,
+    ParameterInfo,
     PositionGeometry,
     Problem,
     SlotSpec,
     Spec,
+    declare,
 )
-from corelm_attention.kernels import attend, choose
+from corelm_attention.softmax import SoftmaxAttention, SoftmaxConfig
 
 
-class GroupedQueryAttention(Attention):
+class GroupedQueryAttention(SoftmaxAttention):
     """Softmax attention with shared key and value heads (Ainslie et al., 2023, arXiv:2305.13245).
 
     ``softmax(scale · q kᵀ) v`` per head. ``kv_heads = heads`` is multi-head attention (Vaswani et al., 2017,
     arXiv:1706.03762), ``kv_heads = 1`` multi-query attention (Shazeer, 2019, arXiv:1911.02150): query head h reads
     key and value head ``h // (heads / kv_heads)``.
 
-    Order: project, norm per head, rotate, scale queries, store, score, cap, bias, mask, softmax, mix, project.
-    Keys are stored rotated. A token that may look at nothing gives zero before the last projection.
+    Order: project, norm the whole vector, split heads, norm per head, rotate, norm what is rotated, scale queries,
+    store, score, cap, bias, mask, softmax (with the sink), mix, gate, project. Keys are stored rotated. A token that may
+    look at nothing gives zero before the last projection.
+
+    A sink is a learned score of nothing (gpt-oss, 2025, arXiv:2508.10925): with it the mix is that of the softmax without
+    it, times ``sigmoid(logsumexp(scores) − sink)``. The output gate multiplies each mixed feature by the sigmoid of a
+    map of the token itself (Qiu et al., 2025, arXiv:2505.06708).
     """
 
-    class Config(ComponentConfig):
+    class Config(SoftmaxConfig):
         """Options."""
 
-        heads: int = Field(gt=0, description="Query heads.")
         kv_heads: int | None = Field(None, gt=0, description="Key and value heads; default: as many as heads.")
         head_dim: int | None = Field(None, gt=0, description="Features of a head; default: dim / heads.")
-        qkv_bias: bool = Field(False, description="Whether the maps to queries, keys and values have biases.")
-        output_bias: bool = Field(False, description="Whether the last map has a bias.")
-        qk_norm: Spec[Norm] | None = Field(None, description="Norm of every query and key head; none by default.")
-        scale: float | None = Field(None, gt=0, description="Factor of the scores; default: 1/√head_dim.")
+        qkv_bias: bool = Field(False, description="Whether the maps to queries, keys, values and gates have biases.")
+        qk_norm: Spec[Norm] | None = Field(None, description="Norm of queries and of keys; none by default.")
+        qk_norm_of: Literal["head", "vector", "rotated"] = Field(
+            "head",
+            description="What qk_norm norms: each head before its rotation, the vector of all heads before it is split "
+            "(as in OLMo 2), or each head after its rotation (as in Llama 4).",
+        )
+        inverse_layer_scale: bool = Field(
+            False, description="Whether the scale is divided by the number of the layer, from 1 (an option of GPT-2)."
+        )
         softcap: float | None = Field(None, gt=0, description="Scores become softcap · tanh(score / softcap).")
-        dropout: float = Field(0.0, ge=0, lt=1, description="Probability of dropping an attention weight.")
-        output_dropout: float = Field(0.0, ge=0, lt=1, description="Probability of dropping an output feature.")
+        sinks: bool = Field(False, description="Whether each head has a learned score of looking at nothing.")
+        output_gate: bool = Field(False, description="Whether what is mixed is gated by the token's own input.")
 
     @classmethod
     def offers(cls, config: Any) -> frozenset[str]:
-        """All position hooks, and any mask."""
-        return frozenset({"rotation", "query", "scores", "mask"})
+        """All position hooks, any mask; sinks and gates where there are some."""
+        # Gains of single features, as most norms have them, do not commute with a rotation.
+        absolute = config.qk_norm_of == "rotated"
+        extra = {"sink": config.sinks, "gate": config.output_gate, "absolute": absolute}
+        return super().offers(config) | {name for name, there in extra.items() if there}
 
     @classmethod
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
@@ -73,6 +88,25 @@ class GroupedQueryAttention(Attention):
                 "Choose kv_heads that divide heads.",
                 "kv-heads-do-not-divide-heads",
             )
+        if config.qk_norm is None and config.qk_norm_of != "head":
+            yield Problem(
+                ("qk_norm_of",),
+                f"qk_norm_of is {config.qk_norm_of}, but there is no norm of queries and keys",
+                "Give qk_norm, e.g. `qk_norm: rmsnorm`, or leave out qk_norm_of.",
+                "qk-norm-of-without-qk-norm",
+            )
+
+    @classmethod
+    def settled(cls, config: Any, context: Any) -> Any:
+        """Heads and scale that follow from the others."""
+        head_dim = config.head_dim or context.dim // config.heads
+        return config.model_copy(
+            update={
+                "kv_heads": config.kv_heads or config.heads,
+                "head_dim": head_dim,
+                "scale": config.scale or head_dim**-0.5,
+            }
+        )
 
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
@@ -80,15 +114,24 @@ class GroupedQueryAttention(Attention):
         self.kv_heads = config.kv_heads or config.heads
         self.head_dim = config.head_dim or layer.dim // config.heads
         self.scale = config.scale or self.head_dim**-0.5
+        if config.inverse_layer_scale:
+            self.scale /= layer.index + 1
         self.geometry = PositionGeometry(layer.dim, self.heads, self.head_dim, layer.context)
+        width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
         # Three maps rather than one: adapters, quantizers, Muon and importers each see the matrix that the
         # literature names.
-        self.query = Linear(layer.dim, self.heads * self.head_dim, bias=config.qkv_bias)
-        self.key = Linear(layer.dim, self.kv_heads * self.head_dim, bias=config.qkv_bias)
-        self.value = Linear(layer.dim, self.kv_heads * self.head_dim, bias=config.qkv_bias)
-        self.output = Linear(self.heads * self.head_dim, layer.dim, bias=config.output_bias, residual=True)
-        self.query_norm: Norm | None = config.qk_norm.build(self.head_dim) if config.qk_norm else None
-        self.key_norm: Norm | None = config.qk_norm.build(self.head_dim) if config.qk_norm else None
+        self.query = Linear(layer.dim, width, bias=config.qkv_bias)
+        self.key = Linear(layer.dim, kv_width, bias=config.qkv_bias)
+        self.value = Linear(layer.dim, kv_width, bias=config.qkv_bias)
+        self.gate = Linear(layer.dim, width, bias=config.qkv_bias) if config.output_gate else None
+        self.output = Linear(width, layer.dim, bias=config.output_bias, residual=True)
+        whole, norm = config.qk_norm_of == "vector", config.qk_norm
+        self.query_norm: Norm | None = norm.build(width if whole else self.head_dim) if norm else None
+        self.key_norm: Norm | None = norm.build(kv_width if whole else self.head_dim) if norm else None
+        if config.sinks:
+            declare(self, "sinks", (self.heads,), ParameterInfo("vector", constant=0.0))
+        else:
+            self.register_parameter("sinks", None)
 
     def slots(self, window: int | None) -> dict[str, SlotSpec]:
         """Rotated keys, and values."""
@@ -97,45 +140,34 @@ class GroupedQueryAttention(Attention):
 
     def forward(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
         """Mix the tokens."""
-        batch, time, _ = x.shape
-        q = self.query(x).view(batch, time, self.heads, self.head_dim)
-        k = self.key(x).view(batch, time, self.kv_heads, self.head_dim)
-        v = self.value(x).view(batch, time, self.kv_heads, self.head_dim).transpose(1, 2)
-        if self.query_norm is not None and self.key_norm is not None:
-            q, k = self.query_norm(q), self.key_norm(k)
-        q, k = step.position.rotate(q.transpose(1, 2), k.transpose(1, 2))
-        q = step.position.scale_query(q)
-
-        query_index = key_index = step.step.index
+        heads, keys = self.project(x, step), step.step.index
         if step.slots is not None:
-            stored = step.slots["kv"].update(k=k, v=v)
-            k, v, key_index = stored.tensors["k"].to(q.dtype), stored.tensors["v"].to(q.dtype), stored.index
-        bias = step.position.scores(query_index, key_index)
-        kernel = self.kernel(q, k, plain=step.mask.plain, biased=bias is not None)
-        # Without padding, documents or windows the newest token sees all there is.
-        everything = step.mask.plain and (kernel == "sdpa-causal" or time == 1)
-        y = attend(
-            kernel,
-            q,
-            k,
-            v,
-            mask=None if everything else step.mask.dense(query_index, key_index),
-            bias=bias,
-            scale=self.scale,
-            softcap=self.config.softcap,
-            dropout=self.config.dropout if self.training else 0.0,
-        )
-        y = self.output(y.transpose(1, 2).reshape(batch, time, self.heads * self.head_dim))
-        return F.dropout(y, self.config.output_dropout, self.training)
+            stored = step.slots["kv"].update(k=heads.k, v=heads.v)
+            k, v = (stored.tensors[name].to(heads.q.dtype) for name in ("k", "v"))
+            heads, keys = replace(heads, k=k, v=v), stored.index
+        return self.finish(self.mix(heads, step, keys), x)
 
-    def kernel(self, q: Tensor, k: Tensor, *, plain: bool, biased: bool) -> str:
-        """Name of the kernel that is taken for these queries and keys; see ``corelm_attention.kernels``."""
-        return choose(
-            q,
-            k,
-            plain=plain,
-            biased=biased,
-            capped=self.config.softcap is not None,
-            dropout=self.training and self.config.dropout > 0,
-            backward=torch.is_grad_enabled() and q.requires_grad,
-        )
+    def project(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Heads:
+        """Queries, keys and values of these tokens."""
+        q, k = self._normed("vector", self.query(x), self.key(x))
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in (q, k, self.value(x)))
+        q, k = self._normed("head", q, k)
+        q, k = step.position.rotate(q.transpose(1, 2), k.transpose(1, 2))
+        q, k = self._normed("rotated", q, k)
+        q = step.position.scale_query(q)
+        return Heads(q, k, v.transpose(1, 2), self.scale, self.config.softcap, self.sinks)
+
+    def _normed(self, place: str, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys, normed if this is the place."""
+        if self.query_norm is None or self.key_norm is None or self.config.qk_norm_of != place:
+            return q, k
+        return self.query_norm(q), self.key_norm(k)
+
+    def finish(
+        self, mixed: Float[Tensor, "batch heads time head_dim"], x: Float[Tensor, "batch time dim"]
+    ) -> Float[Tensor, "batch time dim"]:
+        """Gate, and project."""
+        y = mixed.transpose(1, 2).flatten(2)
+        if self.gate is not None:
+            y = y * torch.sigmoid(self.gate(x))
+        return F.dropout(self.output(y), self.config.output_dropout, self.training)

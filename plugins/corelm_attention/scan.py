@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from corelm_attention.chunks import Chunks
 from corelm_attention.segments import Segments
 
 
@@ -16,71 +16,56 @@ class Tokens(NamedTuple):
     """What a recurrence reads of every token.
 
     Attributes:
-        q, k, v: queries, keys and values, ``(batch, heads, time, head_dim)``.
+        q, k: queries and keys, ``(batch, groups, time, key_dim)``; equally many heads in a row share a group's.
+        v: values, ``(batch, heads, time, value_dim)``.
         decay: log a ≤ 0, ``(batch, heads, time)``.
     """
 
-    q: Float[Tensor, "batch heads time head_dim"]
-    k: Float[Tensor, "batch heads time head_dim"]
-    v: Float[Tensor, "batch heads time head_dim"]
+    q: Float[Tensor, "batch groups time key_dim"]
+    k: Float[Tensor, "batch groups time key_dim"]
+    v: Float[Tensor, "batch heads time value_dim"]
     decay: Float[Tensor, "batch heads time"]
 
 
-State = Float[Tensor, "batch heads head_dim head_dim"]
+State = Float[Tensor, "batch heads key_dim value_dim"]
 
 
 def one_token(tokens: Tokens, where: Segments, state: State) -> tuple[Tensor, State]:
-    """One step of the recurrence: output ``(batch, heads, 1, head_dim)`` and the new state."""
+    """One step of the recurrence: output ``(batch, heads, 1, value_dim)`` and the new state."""
     q, k, v, decay = tokens
-    kept = decay.exp()[..., None] * (where.tokens == where.before[:, None])[:, None, :, None]
-    state = kept * state + k.transpose(-1, -2) * v
+    q, k = (t.repeat_interleave(v.shape[1] // k.shape[1], 1) for t in (q, k))
+    state = kept(decay, where) * state + k.transpose(-1, -2) * v
     return q @ state, state
 
 
-def in_chunks(tokens: Tokens, where: Segments, state: State, chunk: int) -> tuple[Tensor, State]:
+def kept(decay: Float[Tensor, "batch heads 1"], where: Segments) -> Float[Tensor, "batch heads 1 1"]:
+    """What one token leaves of the state: its decay, nothing where a document begins."""
+    same = where.tokens == where.before[:, None]
+    return decay.exp()[..., None] * same[:, None, :, None]
+
+
+def in_chunks(tokens: Tokens, where: Segments, state: State, length: int) -> tuple[Tensor, State]:
     """Outputs of all tokens and the state after them, without a loop (Dao & Gu, 2024, arXiv:2405.21060, section 6).
 
-    Within a chunk tokens meet in pairs; between chunks only states meet, in pairs of chunks as well. Every decay that
-    is taken is a sum of logarithms ≤ 0 from an earlier token to a later one, so that nothing overflows however strong
-    the decay; sums are float64, so that differences of long ones keep their digits.
+    Within a chunk tokens meet in pairs; between chunks only states meet, in pairs of chunks as well.
     """
-    batch, heads, time, dim = tokens.q.shape
-    chunk = min(chunk, time)
-    count = -(-time // chunk)
-    missing = count * chunk - time
-    # What is missing in the last chunk is padded like padding: no key, no decay, the segment goes on.
-    q, k, v = (F.pad(t, (0, 0, 0, missing)).view(batch, heads, count, chunk, dim) for t in tokens[:3])
-    decay = F.pad(tokens.decay, (0, missing)).to(torch.float64).view(batch, heads, count, chunk)
-    segment = torch.cat((where.tokens, where.tokens[:, -1:].expand(-1, missing)), 1).view(batch, 1, count, chunk)
+    chunks = Chunks(tokens.decay, where, length, tokens.v.dtype)
+    groups, heads = tokens.k.shape[1], tokens.v.shape[1]
+    per_group = (groups, heads // groups)
+    q, k = chunks.cut(tokens.q), chunks.cut(tokens.k)
+    v = chunks.cut(tokens.v).unflatten(1, per_group)
 
-    total = decay.cumsum(-1)
-    near = _decays(total, segment, q.dtype)
-    y = ((q @ k.transpose(-1, -2)) * near) @ v
+    pairs = (q @ k.transpose(-1, -2))[:, :, None] * chunks.near().unflatten(1, per_group)
+    y = pairs @ v
 
-    # What each chunk adds to the state at its end …
-    last, ends = total[..., -1], segment[..., -1]
-    to_end = _factor(last[..., None] - total, segment == ends[..., None], q.dtype)
-    added = (k * to_end[..., None]).transpose(-1, -2) @ v
-    # … and what is left of it, and of the state before all, at the end of every later chunk.
-    ends = torch.cat((where.before[:, None, None], ends), -1)
-    passed = F.pad(last.cumsum(-1), (1, 0))
-    left = _decays(passed, ends, q.dtype)
-    added = torch.cat((state[:, :, None], added), 2).flatten(-2)
-    states = (left @ added).unflatten(-1, (dim, dim))
+    # What each chunk adds to the state at its end, and what is left of it, and of the state before all, at the end of
+    # every later chunk.
+    to_end = chunks.to_end().unflatten(1, per_group)[..., None]
+    added = torch.einsum("bgclk,bgrclv->bgrckv", k, v * to_end).flatten(1, 2)
+    added = torch.cat((state[:, :, None], added), 2)
+    states = (chunks.far() @ added.flatten(-2)).view_as(added)
 
-    from_start = _factor(total, segment == ends[..., :-1, None], q.dtype)
-    y = y + (q * from_start[..., None]) @ states[:, :, :-1]
-    return y.flatten(2, 3)[:, :, :time], states[:, :, -1]
-
-
-def _decays(
-    total: Float[Tensor, "... time"], segment: Int[Tensor, "... time"], dtype: torch.dtype
-) -> Float[Tensor, "... time time"]:
-    """What is left at i (rows) of what was written at j ≤ i (columns) of the same segment; 0 elsewhere."""
-    together = (segment[..., :, None] == segment[..., None, :]).tril()
-    return _factor(total[..., :, None] - total[..., None, :], together, dtype)
-
-
-def _factor(logarithm: Tensor, where: Bool[Tensor, ...], dtype: torch.dtype) -> Tensor:
-    """The exponential where ``where``, else 0; what could overflow is masked before."""
-    return logarithm.to(dtype).masked_fill(~where, -torch.inf).exp()
+    earlier = states[:, :, :-1].unflatten(1, per_group)
+    from_start = chunks.from_start().unflatten(1, per_group)[..., None]
+    y = y + torch.einsum("bgclk,bgrckv->bgrclv", q, earlier) * from_start
+    return chunks.joined(y.flatten(1, 2)), states[:, :, -1]

@@ -19,10 +19,12 @@ class Segments:
     Attributes:
         tokens: of this call's tokens, ``(batch, time)``.
         before: of the token before them, whose document the state belongs to, ``(batch,)``.
+        several: False where all are known to be one document without looking.
     """
 
     tokens: Int[Tensor, "batch time"]
     before: Int[Tensor, " batch"]
+    several: bool
 
 
 def segments(step: LayerStep) -> Segments:
@@ -34,10 +36,10 @@ def segments(step: LayerStep) -> Segments:
     batch, time = whole.ids.shape
     if whole.documents is None or all(rule.trivial(step.mask.facts) for rule in step.mask.rules):
         zero = torch.zeros(batch, time + 1, dtype=torch.long, device=whole.ids.device)
-        return Segments(zero[:, 1:], zero[:, 0])
+        return Segments(zero[:, 1:], zero[:, 0], several=False)
     place = torch.arange(past + time, device=whole.ids.device).expand(batch, -1)
     if whole.valid is not None:
         place = torch.where(whole.valid, place, -1).cummax(1).values.clamp(min=0)
     document = whole.documents.gather(1, place)
     number = F.pad((document.diff(dim=1) != 0).cumsum(1), (1, 0))
-    return Segments(number[:, past:], number[:, max(past - 1, 0)])
+    return Segments(number[:, past:], number[:, max(past - 1, 0)], several=True)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from corelm.kinds import ComponentConfig, Embedding, Head, ModelContext, ParameterInfo, declare
+from corelm.kinds import ComponentConfig, Embedding, Head, ModelContext, ParameterInfo, declare, linear
 
 
 class LanguageModelHead(Head):
     """Logits of the next token.
 
-    Tied to the embedding's table (Press & Wolf, 2016, arXiv:1608.05859) or with a matrix of its own. Order: multiply,
-    add the bias, scale, cap: ``softcap · tanh(logits / softcap)`` (Gemma Team, 2024, arXiv:2408.00118).
+    Tied to the embedding's table (Press & Wolf, 2016, arXiv:1608.05859) or with a matrix of its own, of the table's
+    width. Order: project to that width where it isn't the model's (OPT), multiply, add the bias, scale, cap:
+    ``softcap · tanh(logits / softcap)`` (Gemma Team, 2024, arXiv:2408.00118).
     """
 
     reads: ClassVar[Literal["vocabulary"]] = "vocabulary"
@@ -33,10 +33,10 @@ class LanguageModelHead(Head):
     def __init__(self, config: Any, model: ModelContext, embedding: Embedding) -> None:
         super().__init__(config, model, embedding)
         # In a tuple the embedding is not a sub-module of the head, and still goes along when the model is copied.
-        self.tied_to = (embedding,) if config.tied else ()
+        self.beside = (embedding,)
         if not config.tied:
-            info = ParameterInfo("head", fan_in=model.dim)
-            self.weight = declare(self, "weight", (model.vocab_size, model.dim), info)
+            width = embedding.table.shape[1]
+            self.weight = declare(self, "weight", (model.vocab_size, width), ParameterInfo("head", fan_in=width))
         self.bias: nn.Parameter | None
         if config.bias:
             self.bias = declare(self, "bias", (model.vocab_size,), ParameterInfo("bias", constant=0.0))
@@ -50,11 +50,9 @@ class LanguageModelHead(Head):
 
     def forward(self, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... outputs"]:
         """Compute the logits."""
-        if self.tied_to:
-            embedding = self.tied_to[0]
-            logits = F.linear(embedding.unproject(hidden), embedding.table, self.bias)
-        else:
-            logits = F.linear(hidden, self.weight, self.bias)
+        (embedding,) = self.beside
+        weight = embedding.table if self.config.tied else self.weight
+        logits = linear(embedding.unproject(hidden), weight, self.bias)
         if self.config.scale != 1.0:
             logits = logits * self.config.scale
         if self.config.softcap is not None:

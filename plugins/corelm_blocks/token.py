@@ -18,6 +18,7 @@ class TokenEmbedding(Embedding):
 
     Optionally of another width than the model and projected to it (OPT), scaled by √dim or a number (Vaswani et al.,
     2017, arXiv:1706.03762), normalised (BLOOM), dropped out. In this order: look up, project, scale, norm, dropout.
+    The scale is not rounded to the table's type first, as it is in Gemma's code; in float32 there is no difference.
     """
 
     class Config(ComponentConfig):
@@ -27,6 +28,11 @@ class TokenEmbedding(Embedding):
         scale: Literal["sqrt-dim"] | float | None = Field(None, description="What vectors are multiplied by.")
         norm: Spec[Norm] | None = Field(None, description="Norm of the vectors; none by default.")
         dropout: float = Field(0.0, ge=0, lt=1, description="Probability of dropping a feature.")
+
+    @classmethod
+    def settled(cls, config: Any, context: Any) -> Any:
+        """The width that follows from ``dim``."""
+        return config.model_copy(update={"width": config.width or context.dim})
 
     def __init__(self, config: Any, model: ModelContext) -> None:
         super().__init__(config, model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Self, get_args
+from typing import Annotated, Any, Final, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -30,6 +30,12 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
 """What a record of each type is made of; each is read from the column of the same name unless ``columns`` says else."""
 
 
+JOINED: Final = frozenset({"text", "system", "prompt", "input", "response", "chosen", "rejected", "context"})
+"""Fields of one text, which may be put together from several columns."""
+
+Columns = str | Annotated[list[str], Field(min_length=2)]
+
+
 class RowError(ValueError):
     """A row that is no such record; the message says why."""
 
@@ -38,13 +44,15 @@ class TableConfig(ComponentConfig):
     """What a source that reads rows can be told about its columns."""
 
     yields: RecordName = Field("text", description="Type of the records: text, conversation, preference, …")
-    columns: dict[str, str] = Field(
+    columns: dict[str, Columns] = Field(
         default_factory=dict,
-        description="Where a field of the record is found: {field: column}. Fields of text: text; of conversation: "
+        description="Where a field of the record is found: {field: column}, or {field: [column, column]} for a text "
+        "that is put together from several. Fields of text: text; of conversation: "
         "messages (a list of {role, content}), or prompt, response and where wanted system, input (put after the "
         "prompt); of preference: messages or prompt …, chosen, rejected; of labelled: text, label; of choice: context "
         "(a text, or one per ending), endings (a list, or one text for all contexts), gold (number of the right one).",
     )
+    separator: str = Field(" ", description="What stands between the texts of columns that are put together.")
     classes: list[str] = Field(
         default_factory=list, description="Names of classes, in the order of their numbers, where labels are names."
     )
@@ -55,6 +63,9 @@ class TableConfig(ComponentConfig):
         if wrong:
             known = ", ".join(FIELDS[self.yields])
             raise ValueError(f"columns: a record of type {self.yields} has no field {wrong[0]!r}; fields: {known}")
+        whole = [field for field, column in self.columns.items() if isinstance(column, list) and field not in JOINED]
+        if whole:
+            raise ValueError(f"columns: {whole[0]} is read from one column; texts can be put together from several")
         if self.classes and self.yields != "labelled":
             raise ValueError("classes are for yields: labelled")
         if len(set(self.classes)) < len(self.classes):
@@ -79,18 +90,25 @@ class _Row:
     def __init__(self, row: Mapping[str, Any], config: TableConfig) -> None:
         self.row, self.config = row, config
 
+    def columns(self, field: str) -> list[str]:
+        named = self.config.columns.get(field, field)
+        return [named] if isinstance(named, str) else named
+
     def column(self, field: str) -> str:
-        return self.config.columns.get(field, field)
+        return self.columns(field)[0]
 
     def __contains__(self, field: str) -> bool:
         # A column that the recipe names must be there; one that is only usual may be missing.
         return field in self.config.columns or self.row.get(field) is not None
 
     def value(self, field: str) -> Any:
-        column = self.column(field)
-        if column not in self.row:
-            raise RowError(f"no column {column!r}; the row has {', '.join(map(repr, self.row)) or 'none'}")
-        return self.row[column]
+        columns = self.columns(field)
+        for column in columns:
+            if column not in self.row:
+                raise RowError(f"no column {column!r}; the row has {', '.join(map(repr, self.row)) or 'none'}")
+        if len(columns) == 1:
+            return self.row[columns[0]]
+        return self.config.separator.join(_text(self.row[column], f"column {column!r}") for column in columns)
 
     def text(self, field: str) -> str:
         return _text(self.value(field), f"column {self.column(field)!r}")

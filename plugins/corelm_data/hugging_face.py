@@ -56,13 +56,15 @@ class HuggingFaceData(Source):
         Raises:
             UserError: the data set can't be had or read; a row, named by its number, is no such record.
         """
+        place = self.config.path or self.config.files
+        called = self.config.path or Path(self.config.files).name
         for number, row in enumerate(self._rows(start), start=start):
-            where = f"{self.config.path or self.config.files} [{self.config.split}], row {number}"
+            where = f"[{self.config.split}], row {number}"
             try:
-                yield record_of(row, self.config, f"hugging-face: {where}")
+                yield record_of(row, self.config, f"hugging-face: {called} {where}")
             except RowError as error:
                 raise UserError(
-                    f"source hugging-face: {where}: {error}",
+                    f"source hugging-face: {place} {where}: {error}",
                     remedy=f"Set columns; a {self.config.yields} is expected.",
                     code="broken-row",
                 ) from error

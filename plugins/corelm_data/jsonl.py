@@ -48,10 +48,10 @@ class JsonLines(Source):
         rows = _listed(path) if path.suffix == ".json" else _lines(path)
         for where, read in itertools.islice(rows, start, None):
             try:
-                yield record_of(read(), self.config, f"jsonl: {where}")
+                yield record_of(read(), self.config, f"jsonl: {path.name}{where}")
             except (RowError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
                 raise UserError(
-                    f"source jsonl: {where}: {_why(error)}",
+                    f"source jsonl: {path}{where}: {_why(error)}",
                     remedy=f"Mend the line, or set columns; a {self.config.yields} is expected.",
                     code="broken-line",
                 ) from error
@@ -81,6 +81,7 @@ class _Read:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each row with its place in the file."""
     number = 0
     try:
         with _open(path) as file:
@@ -88,7 +89,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 if line.strip():
-                    yield f"{path}:{number}", _Read(line)
+                    yield f":{number}", _Read(line)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(
             f"source jsonl: {path}: broken off or damaged after line {number}: {error}",
@@ -121,7 +122,7 @@ def _listed(path: Path) -> Iterator[tuple[str, Any]]:
             code="broken-file",
         )
     for number, row in enumerate(rows, start=1):
-        yield f"{path}: row {number}", lambda row=row: row
+        yield f": row {number}", lambda row=row: row
 
 
 def _why(error: Exception, *, whole: bool = False) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -11,11 +11,11 @@ from jaxtyping import Int
 from pydantic import Field
 
 from corelm.errors import UserError
-from corelm.kinds import IGNORE, Batch, BatchStream, ComponentConfig, Packer, Tokens, TokenStore
+from corelm.kinds import IGNORE, Batch, BatchStream, ComponentConfig, Packer, Problem, Tokens, TokenStore
 from corelm_data.streams import Ended, RankedStream, joined
 
 _WINDOW: Final = 1024
-"""Units that best fit looks at together."""
+"""Units that best fit, and the ordering by length, look at together."""
 
 
 class Padded(Packer):
@@ -30,15 +30,30 @@ class Padded(Packer):
     With ``best_fit`` a row holds several documents, told apart by ``documents``: among 1,024 documents at a time the
     longest goes first into the first row that has room (Johnson et al., 1974: at most 11/9 of the fewest rows).
 
+    With ``by_length`` documents of similar length come into one batch, which leaves little padding: of 1,024
+    documents (or groups) at a time neighbours by length are batched, and the batches come in random order.
+
     Documents longer than ``time`` are cut at the side ``cut``; the stream counts them in ``truncated``.
     """
 
     truncates: ClassVar[bool] = True
 
+    @classmethod
+    def check(cls, config: Any, context: Any) -> Iterator[Problem]:
+        """Full rows are all of one length already."""
+        if config.best_fit and config.by_length:
+            yield Problem(
+                ("by_length",),
+                "best_fit fills rows, so that there are no lengths to go by",
+                "Leave out one of `best_fit: true` and `by_length: true`.",
+                "filled-rows-by-length",
+            )
+
     class Config(ComponentConfig):
         """How rows are filled and long documents are cut."""
 
         best_fit: bool = Field(False, description="Put several documents into a row where they fit.")
+        by_length: bool = Field(False, description="Batch documents of similar length together.")
         cut: Literal["right", "left"] = Field(
             "right", description="Which end of a document that is too long is dropped."
         )
@@ -64,6 +79,12 @@ class Padded(Packer):
         return _PaddedStream(
             self.config, end_of_text, store, batch=batch, time=time, seed=seed, epochs=epochs, rank=rank, world=world
         )
+
+    def batches(self, store: Sequence[Tokens] | TokenStore, **how: Any) -> int:
+        """Count them without building one; takes what ``stream`` takes."""
+        found = self.stream(store, **how)
+        assert isinstance(found, _PaddedStream)
+        return found.count()
 
 
 class _PaddedStream(RankedStream):
@@ -126,7 +147,7 @@ class _PaddedStream(RankedStream):
 
     def _bundle(self) -> list[list[int]] | None:
         """Rows that must stay together, next in turn: each a list of documents. None at the end."""
-        width = _WINDOW if self._config.best_fit else 1
+        width = _WINDOW if self._config.best_fit or self._config.by_length else 1
         while self._epoch != self.epochs:
             if self._planned is None:
                 first = self._window * width
@@ -141,10 +162,30 @@ class _PaddedStream(RankedStream):
 
     def _plan(self, units: list[int]) -> list[list[list[int]]]:
         members = [list(range(self._units[unit], self._units[unit + 1])) for unit in units]
-        if not self._config.best_fit:
-            rows = [[index] for index in members[0] if len(self.store[index].ids)]
-            return [rows] if rows else []
-        lengths = {index: min(self.time, len(self._document(index))) for (index,) in members}
+        if self._config.best_fit:
+            return self._filled([index for (index,) in members])
+        bundles = [[[index] for index in some if len(self.store[index].ids)] for some in members]
+        bundles = [bundle for bundle in bundles if bundle]
+        return self._by_length(bundles) if self._config.by_length else bundles
+
+    def _by_length(self, bundles: list[list[list[int]]]) -> list[list[list[int]]]:
+        """The same bundles, those of one batch alike in length; which batch comes first is still up to chance."""
+        longest = [max(len(self._document(index)) for row in bundle for index in row) for bundle in bundles]
+        batches: list[list[int]] = []
+        room = 0
+        for number in sorted(range(len(bundles)), key=longest.__getitem__):
+            if len(bundles[number]) > room:
+                batches.append([])
+                room = self.batch
+            batches[-1].append(number)
+            room -= len(bundles[number])
+        # Full batches first: what follows a short one would slip into it.
+        full = sorted(batches[:-1], key=min)
+        return [bundles[number] for batch in [*full, *batches[-1:]] for number in batch]
+
+    def _filled(self, indices: list[int]) -> list[list[list[int]]]:
+        """Rows of several documents by best fit."""
+        lengths = {index: min(self.time, len(self._document(index))) for index in indices}
         found: list[list[int]] = []
         room: list[int] = []
         for index in sorted(lengths, key=lambda index: -lengths[index]):

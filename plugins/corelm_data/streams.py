@@ -131,6 +131,13 @@ class RankedStream:
             raise StopIteration
         return mine
 
+    def count(self) -> int:
+        """Go to the end; how many batches all ranks together had left."""
+        count = 0
+        while self._advance(False) is not None:
+            count += 1
+        return count
+
     def order(self, epoch: int, count: int) -> Int[np.ndarray, " count"]:
         """Order of an epoch, made once."""
         if self._order is None or self._order[0] != epoch:

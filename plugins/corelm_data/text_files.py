@@ -23,7 +23,8 @@ class TextFiles(Source):
 
     Each file is a document, or, with ``separator``, each part of a file between separators (line breaks around it are
     taken off, parts of nothing but white space aren't documents). Files come in the order of ``paths``, those of a
-    folder or a glob sorted by path. A byte order mark is taken off; nothing else is changed.
+    folder or a glob sorted by path; records are named by the way from there, so that it can be moved. A byte order
+    mark is taken off; nothing else is changed.
 
     Without a separator a file is held in memory whole; with one, a file of any size streams through one part at a
     time.
@@ -54,33 +55,34 @@ class TextFiles(Source):
         return itertools.islice(self._documents(), start, None)
 
     def fingerprint(self) -> str:
-        """Digest of paths as given, sizes and contents."""
+        """Digest of names, sizes and contents."""
         total = hashlib.sha256()
-        for path in self._files():
-            total.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        for path, name in self._files().items():
+            total.update(f"{name}\0{path.stat().st_size}\0".encode())
             for chunk in _chunks(path):
                 total.update(chunk)
         return total.hexdigest()
 
     def _documents(self) -> Iterator[Text]:
         separator = self.config.separator
-        for path in self._files():
+        for path, name in self._files().items():
             if separator is None:
                 text = "".join(_decoded(path))
                 if text.strip():
-                    yield Text(text, f"text-files: {path}")
+                    yield Text(text, f"text-files: {name}")
                     continue
                 raise _empty(path)
             number = 0
             for part in _split(_decoded(path), separator):
                 if part.strip():
                     number += 1
-                    yield Text(part.strip("\r\n"), f"text-files: {path}#{number}")
+                    yield Text(part.strip("\r\n"), f"text-files: {name}#{number}")
             if number == 0:
                 raise _empty(path)
 
-    def _files(self) -> list[Path]:
-        found: dict[Path, None] = {}
+    def _files(self) -> dict[Path, str]:
+        """Each file with the name of its records."""
+        found: dict[Path, str] = {}
         for entry in self.config.paths:
             matched = _matching(entry)
             if not matched:
@@ -89,8 +91,18 @@ class TextFiles(Source):
                     remedy="Paths in a recipe start from the recipe's folder; folders and globs must hold files.",
                     code="file-not-found",
                 )
-            found.update(dict.fromkeys(matched))
-        return list(found)
+            for path in matched:
+                found.setdefault(path, path.relative_to(_root(entry)).as_posix())
+        return found
+
+
+def _root(entry: str) -> Path:
+    """The folder that names of files start from: the entry itself, or what stands before its first wildcard."""
+    path = Path(entry)
+    if path.is_dir():
+        return path
+    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts[:-1])
+    return path.parent if path.exists() else Path(*fixed)
 
 
 def _matching(entry: str) -> list[Path]:

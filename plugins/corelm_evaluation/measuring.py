@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from corelm.errors import Interrupted, UserError
-from corelm.kinds import LanguageModel, Record, Watch, pad_rows
+from corelm.kinds import LanguageModel, Record, Watch, float32_products, pad_rows
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -85,13 +85,13 @@ def standard_error(values: Sequence[float]) -> float:
 
 @contextlib.contextmanager
 def measuring(*models: LanguageModel) -> Iterator[None]:
-    """No gradients, evaluation mode; the modes are as before afterwards."""
+    """No gradients, evaluation mode, fast products; the modes are as before afterwards."""
     modules = [module for model in models for module in model.module.modules()]
     modes = [module.training for module in modules]
     for model in models:
         model.module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), float32_products(models[0].device):
             yield
     finally:
         for module, mode in zip(modules, modes, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from pydantic import Field
@@ -17,7 +18,6 @@ from corelm.kinds import (
     DataConfig,
     Evaluator,
     LanguageModel,
-    Likelihood,
     Metrics,
     Record,
     RecordName,
@@ -37,6 +37,10 @@ class MultipleChoice(Evaluator):
     ending (without the delimiter), the first of equals; ``gold_logprob`` is the mean log-likelihood of the right
     ending, ``chance`` the accuracy of guessing. Where each ending has a context of its own (Winogrande) the
     contexts compete and the ending is what is scored.
+
+    With ``neutral`` there is ``accuracy_pmi`` as well, and it is the headline: the ending whose log-likelihood gains
+    most over that after the neutral context, which is the pointwise mutual information of context and ending. It
+    doesn't mind that some endings are common in themselves (Brown et al., 2020, arXiv:2005.14165, section 2.4).
     """
 
     headline = "accuracy_norm"
@@ -47,10 +51,18 @@ class MultipleChoice(Evaluator):
         data: DataConfig | None = Field(None, description="Questions; a task of its own has to name them.")
         limit: Count | None = Field(None, gt=0, description="Most questions; a sample by hash.")
         delimiter: str = Field(" ", description="Written between context and ending.")
+        neutral: str | None = Field(
+            None, description="A context that says nothing, such as `Answer:`; none by default."
+        )
         wikihow: bool = Field(
             False,
             description="Remove the bracketed marks of HellaSwag's WikiHow part; needed for its original files.",
         )
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        if config.neutral is not None:
+            self.headline = "accuracy_pmi"
 
     @classmethod
     def reads(cls, config: Config) -> RecordName:
@@ -71,28 +83,40 @@ class MultipleChoice(Evaluator):
         if config.wikihow:
             questions = [without_marks(question) for question in questions]
 
-        def answer(some: Sequence[Choice]) -> list[list[Likelihood]]:
-            found = iter(model.loglikelihood([r for question in some for r in requests(question, config.delimiter)]))
-            return [[next(found) for _ in question.endings] for question in some]
+        def answer(some: Sequence[Choice]) -> list[list[float]]:
+            asked = [r for question in some for r in requests(question, config.delimiter)]
+            if config.neutral is not None:
+                asked += [replace(request, context=config.neutral) for request in asked]
+            found = iter([likelihood.logprob for likelihood in model.loglikelihood(asked)])
+            given = [list(islice(found, len(question.endings))) for question in some]
+            neutral = [list(islice(found, len(question.endings))) for question in some]
+            return [[*with_context, *without] for with_context, without in zip(given, neutral, strict=True)]
 
         answers = in_batches(questions, QUESTIONS, answer, watch)
-        right, right_norm, gold, chance = [], [], [], []
-        for question, likelihoods in zip(questions, answers, strict=True):
-            logprobs = [likelihood.logprob for likelihood in likelihoods]
-            per_character = [
-                logprob / max(len(ending), 1) for logprob, ending in zip(logprobs, question.endings, strict=True)
-            ]
-            right.append(float(first_best(logprobs) == question.gold))
-            right_norm.append(float(first_best(per_character) == question.gold))
+        rights: dict[str, list[float]] = {"accuracy": [], "accuracy_norm": []}
+        gold = []
+        for question, found in zip(questions, answers, strict=True):
+            number = len(question.endings)
+            logprobs, neutral = found[:number], found[number:]
+            values = {
+                "accuracy": logprobs,
+                "accuracy_norm": [
+                    logprob / max(len(ending), 1) for logprob, ending in zip(logprobs, question.endings, strict=True)
+                ],
+            }
+            if neutral:
+                values["accuracy_pmi"] = [one - other for one, other in zip(logprobs, neutral, strict=True)]
+            for name, some in values.items():
+                rights.setdefault(name, []).append(float(first_best(some) == question.gold))
             gold.append(logprobs[question.gold])
-            chance.append(1 / len(question.endings))
+        figures = {name: mean(right) for name, right in rights.items()}
+        errors = {f"{name}_stderr": standard_error(right) for name, right in rights.items()}
+        chance = mean([1 / len(question.endings) for question in questions])
         return {
-            "accuracy": mean(right),
-            "accuracy_stderr": standard_error(right),
-            "accuracy_norm": mean(right_norm),
-            "accuracy_norm_stderr": standard_error(right_norm),
+            **figures,
+            **errors,
             "gold_logprob": mean(gold),
-            "chance": mean(chance),
+            "chance": chance,
             "questions": float(len(questions)),
         }
 

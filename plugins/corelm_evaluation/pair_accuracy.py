@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
 
-from pydantic import Field
-
-from corelm.kinds import (
-    ComponentConfig,
-    Count,
-    DataConfig,
-    Evaluator,
-    LanguageModel,
-    Message,
-    Metrics,
-    Preference,
-    Record,
-    RecordName,
-    Scorer,
-    Watch,
-)
-from corelm_evaluation.measuring import (
-    check_judge,
-    chosen,
-    in_batches,
-    mean,
-    measuring,
-    reward_scores,
-    standard_error,
-)
+from corelm.kinds import LanguageModel, Message, Metrics, Preference, RecordName
+from corelm_evaluation.judged import JudgesRecords
+from corelm_evaluation.measuring import check_judge, mean, reward_scores, standard_error
 
 
-class PairAccuracy(Evaluator):
+class PairAccuracy(JudgesRecords):
     """How often a reward model scores the chosen answer above the rejected one.
 
     Equal scores count as wrong. ``margin`` is the mean difference of the scores. Conversations longer than the
@@ -41,45 +18,31 @@ class PairAccuracy(Evaluator):
 
     model_kind = "reward-model"
     headline = "accuracy"
-
-    class Config(ComponentConfig):
-        """Options."""
-
-        data: DataConfig | None = Field(None, description="Preferences; a task of its own has to name them.")
-        limit: Count | None = Field(None, gt=0, description="Most pairs; a sample by hash.")
-        batch: int = Field(16, ge=1, description="Pairs scored at once.")
+    record = Preference
 
     @classmethod
-    def reads(cls, config: Config) -> RecordName:
+    def reads(cls, config: JudgesRecords.Config) -> RecordName:
         """Preferences."""
         return "preference"
 
-    def evaluate(
-        self,
-        model: Scorer | LanguageModel,
-        records: Iterable[Record],
-        watch: Watch,
-        *,
-        judge: LanguageModel | None = None,
-    ) -> Metrics:
-        """Score both answers of every pair."""
-        config: Any = self.config
-        rewarder = cast(LanguageModel, model)
-        check_judge(rewarder)
+    def accept(self, model: LanguageModel) -> None:
+        """It scores conversations."""
+        check_judge(model)
 
-        def difference(pairs: Sequence[Preference]) -> list[float]:
-            scores = reward_scores(rewarder, [row for pair in pairs for row in both(pair, rewarder)])
-            return [scores[i] - scores[i + 1] for i in range(0, len(scores), 2)]
+    def numbers(self, model: LanguageModel, some: Sequence[Preference]) -> list[float]:
+        """How much higher the chosen answer of each pair is scored."""
+        scores = reward_scores(model, [row for pair in some for row in both(pair, model)])
+        return [scores[i] - scores[i + 1] for i in range(0, len(scores), 2)]
 
-        with measuring(rewarder):
-            margins = in_batches(chosen(records, Preference, config.limit), config.batch, difference, watch)
-        right = [float(margin > 0) for margin in margins]
+    def metrics(self, found: Sequence[float]) -> Metrics:
+        """The share of pairs in the right order, and the mean margin."""
+        right = [float(margin > 0) for margin in found]
         return {
             "accuracy": mean(right),
             "accuracy_stderr": standard_error(right),
-            "margin": mean(margins),
-            "margin_stderr": standard_error(margins),
-            "pairs": float(len(margins)),
+            "margin": mean(found),
+            "margin_stderr": standard_error(found),
+            "pairs": float(len(found)),
         }
 
 

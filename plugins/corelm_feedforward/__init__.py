@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 _PARTS: tuple[tuple[str, str, str, str], ...] = (
     (
         "activation",
+        "clamped-swiglu",
+        "activations:ClampedSwiGLU",
+        "x · sigmoid(slope · x) for x up to a limit; the value is clamped to ±limit and shifted by one (gpt-oss).",
+    ),
+    (
+        "activation",
         "gelu",
         "activations:GELU",
         "x · Φ(x), with the error function (Hendrycks & Gimpel, 2016, arXiv:1606.08415).",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from corelm.kinds import Activation
+from corelm.kinds import Activation, ComponentConfig
 
 
 class SiLU(Activation):
@@ -71,3 +72,27 @@ class Identity(Activation):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the function to every element."""
         return x
+
+
+class ClampedSwiGLU(Activation):
+    """x · sigmoid(slope · x) for x up to a limit; the value is clamped to ±limit and shifted by one (gpt-oss).
+
+    ``combine(gate, up) = f(min(gate, limit)) · (clamp(up, −limit, limit) + 1)`` (OpenAI, 2025, arXiv:2508.10925): a
+    unit passes its opened gate on while the value is zero, and no activation outgrows low precision.
+    """
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        limit: float = Field(7.0, gt=0, description="Largest gate, and largest magnitude of a value.")
+        slope: float = Field(1.702, gt=0, description="Factor of the gate inside the sigmoid.")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function to every element."""
+        x = x.clamp(max=self.config.limit)
+        return x * torch.sigmoid(self.config.slope * x)
+
+    def combine(self, gate: Tensor, up: Tensor) -> Tensor:
+        """Open the gate for the clamped value and one more."""
+        limit = self.config.limit
+        return self.forward(gate) * (up.clamp(-limit, limit) + 1)

@@ -46,6 +46,11 @@ class GatedLinearUnit(FeedForward):
 
         activation: Spec[Activation] = Field(use("silu"), description="The function that opens the gate.")
 
+    @classmethod
+    def settled(cls, config: Any, context: Any) -> Any:
+        """The width that follows from ``dim``."""
+        return config.model_copy(update={"width": config.width or rounded_width(context.dim)})
+
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
         width = config.width or rounded_width(layer.dim)

@@ -24,6 +24,11 @@ class MLP(FeedForward):
         width: Count | None = Field(None, gt=0, description="Hidden features; default: 4 times dim.")
         bias: bool = Field(True, description="Whether both maps have biases.")
 
+    @classmethod
+    def settled(cls, config: Any, context: Any) -> Any:
+        """The width that follows from ``dim``."""
+        return config.model_copy(update={"width": config.width or 4 * context.dim})
+
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
         width = config.width or 4 * layer.dim

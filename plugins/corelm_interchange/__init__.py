@@ -14,7 +14,7 @@ _PARTS: tuple[tuple[str, str, str, str], ...] = (
         "interchange",
         "hugging-face",
         "hugging_face:HuggingFace",
-        "Folders of Hugging Face transformers, for models shaped like Llama.",
+        "Folders of Hugging Face transformers, for every family that a file describes",
     ),
 )
 

@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from corelm.errors import UserError
-from corelm.kinds import END_OF_TEXT, AdaptedLinear, Imported, Interchange, LanguageModel, Tokenizer
+from corelm.kinds import (
+    END_OF_TEXT,
+    AdaptedLinear,
+    ComponentConfig,
+    Count,
+    Imported,
+    Interchange,
+    LanguageModel,
+    Tokenizer,
+)
 from corelm.kinds.quantized_linear import QuantizedLinear
 from corelm.kinds.tokenizer import read_tokenizers_json
 from corelm.kinds.trainer import Watch
-from corelm_interchange import llama
+from corelm_interchange.family import Family, UnsayableError, family_for, family_of
+from corelm_interchange.normal import differences, normal_form
 from corelm_interchange.proof import same_answers, same_tensors, same_tokens, transformers_version
-from corelm_interchange.weights import read_json, read_tensors, write_json, write_tensors, write_text
+from corelm_interchange.tensors import Reading, Writing
+from corelm_interchange.weights import Files, read_json, write_json, write_shards, write_text
 
 
 class HuggingFace(Interchange):
-    """Folders of Hugging Face transformers, for models shaped like Llama.
+    """Folders of Hugging Face transformers, for every family that a file describes.
 
-    Reads any dtype, one file or several, tied and untied heads, both spellings of the rotary base. Writes every
+    Reads any dtype, one file or several, tied and untied heads, older and newer spellings of configs. Writes every
     tensor as it is; quantized maps as the weights that they stand for and adapters merged, since the format has no
     words for either. What was written is read again and compared bit by bit; where transformers is installed, its
     logits, greedy continuation and token ids are compared as well.
     """
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        family: str | None = Field(
+            None, description="Family to write as; default: the first that has words for the model."
+        )
+        shard: Count = Field(5 * 10**9, gt=0, description="Largest file of tensors that is written, in bytes.")
+        compared: Count = Field(
+            2 * 10**9, ge=0, description="Largest model, in bytes, that is run in transformers to compare the logits."
+        )
 
     def recognises(self, source: Path) -> bool:
         """A folder whose config.json names a type of model."""
@@ -35,39 +58,29 @@ class HuggingFace(Interchange):
     def refuses(self, recipe_model: dict[str, Any]) -> str | None:
         """Why a model with this resolved section can't be written; None: it can."""
         try:
-            llama.config_of(recipe_model, vocab_size=1, width=1)
-        except llama.UnsayableError as error:
+            family_for(normal_form(recipe_model, vocab_size=1), self.config.family)
+        except UnsayableError as error:
             return error.message
         return None
 
     def read(self, source: Path) -> Imported:
-        """Read a model, and its tokenizer where an installed part can be it.
+        """Read a model, and its tokenizer where an installed part can be it; tensors are read when asked for.
 
         Raises:
             UserError: another architecture, pickled or damaged tensors, tensors that the architecture lacks.
         """
         config = read_json(source / "config.json")
-        try:
-            section, notes = llama.section_of(config)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{source / 'config.json'} lacks or garbles {error}", code="config-incomplete") from error
-        theirs = read_tensors(source)
-        if section["head"]["tied"]:
-            theirs.pop("lm_head.weight", None)  # some writers store the tied table twice
-        lacking = sorted(llama.expected(section) - set(theirs))
-        if lacking:
+        family = family_of(config)
+        if quantized := config.get("quantization_config"):
             raise UserError(
-                f"{source} lacks {len(lacking)} tensors, the first is {lacking[0]}",
-                remedy="Is the folder complete, and its config.json its own?",
-                code="tensor-missing",
+                f"{source}: its tensors are quantized ({quantized.get('quant_method', 'somehow')}), which can't be read",
+                remedy="Load it where it came from, with weights of bfloat16 or float32, and save it again.",
+                code="tensors-quantized",
             )
-        tensors, strange = llama.renamed(theirs, section["layers"], back=True)
-        if strange:
-            raise UserError(
-                f"{source}: {len(strange)} tensors have no place in a Llama, the first is {strange[0]}",
-                remedy="The folder holds another architecture than its config.json says.",
-                code="tensor-unknown",
-            )
+        values, notes = family.read_config(config)
+        section = family.section(values)
+        names = normal_form(section)["names"]
+        tensors = Reading(family, values, names, Files(source), str(source))
         described = source / "tokenizer.json"
         tokenizer = read_tokenizers_json(described.read_text(encoding="utf-8")) if described.is_file() else None
         if tokenizer is None:
@@ -82,7 +95,7 @@ class HuggingFace(Interchange):
         """Write a model into an existing, empty folder, and prove it.
 
         Raises:
-            UserError: the model isn't shaped like Llama, or a reader finds something else than was written; then
+            UserError: no family has words for the model, or a reader finds something else than was written; then
                 the folder is empty again.
         """
         if any(folder.iterdir()):
@@ -95,21 +108,18 @@ class HuggingFace(Interchange):
             raise
 
     def _write(self, model: LanguageModel, folder: Path, watch: Watch) -> None:
-        ours = {name: tensor.detach().cpu() for name, tensor in plain_tensors(model.module)}
-        gate = ours.get("layers.0.feedforward.gate.weight")
-        width = 0 if gate is None else len(gate)
-        config = llama.config_of(model.section, vocab_size=model.vocab_size, width=width)
-        theirs, strange = llama.renamed(ours, model.depth, back=False)
-        if strange:
-            raise UserError(f"the tensor {strange[0]} has no place in a Llama", code="tensor-unknown")
+        form = normal_form(model.section, model.vocab_size)
+        family, values = family_for(form, self.config.family)
+        ours = {name: tensor.detach() for name, tensor in plain_tensors(model.module)}
+        config, writing = family.config(values), Writing(family, values, form["names"], ours)
         tokenizer = _tokenizer(model)
         ends = _ends(model, tokenizer)
         common = {"bos_token_id": None, "eos_token_id": ends or None, "pad_token_id": ends[0] if ends else None}
-        dtype = str(theirs["model.embed_tokens.weight"].dtype).removeprefix("torch.")
+        dtype = str(model.embedding.table.dtype).removeprefix("torch.")
         write_json(folder / "config.json", {**config, **common, "torch_dtype": dtype, "use_cache": True})
         write_json(folder / "generation_config.json", {**common, "do_sample": False})
-        write_text(folder / "README.md", _card(config))
-        write_tensors(folder, theirs)
+        write_text(folder / "README.md", _card(model, family))
+        write_shards(folder, writing.described, writing.tensor, self.config.shard)
         described = tokenizer.as_tokenizers_json() if tokenizer else None
         if tokenizer and described:
             write_text(folder / "tokenizer.json", described)
@@ -118,28 +128,29 @@ class HuggingFace(Interchange):
             watch.note("the folder has no tokenizer: " + ("its part can't be said" if tokenizer else "there is none"))
         for note in _replaced(model.module):
             watch.note(note)
-        self._prove(model, ours, config, folder, described is not None, watch)
+        self._prove(model, ours, folder, described is not None, watch)
 
     def _prove(
-        self,
-        model: LanguageModel,
-        ours: dict[str, Tensor],
-        config: dict[str, Any],
-        folder: Path,
-        tokens: bool,
-        watch: Watch,
+        self, model: LanguageModel, ours: Mapping[str, Tensor], folder: Path, tokens: bool, watch: Watch
     ) -> None:
         again = self.read(folder)
         wrong = same_tensors(ours, again.tensors)
         if wrong:
             raise UserError(f"{folder}: re-reading what was written gave {wrong}", code="export-mismatch")
-        back = llama.config_of(again.model, vocab_size=model.vocab_size, width=config["intermediate_size"])
-        if back != config:
+        form = normal_form(model.section, model.vocab_size)
+        if list(differences(form, normal_form(again.model))):
             raise UserError(f"{folder}: re-reading config.json gave another model", code="export-mismatch")
         watch.note("proved by corelm's own reader: every tensor is equal bit for bit")
         version = transformers_version()
         if version is None:
             watch.note("not compared with transformers, which isn't installed: pip install corelm[hf]")
+            return
+        size = sum(tensor.nbytes for tensor in ours.values())
+        if size > self.config.compared:
+            watch.note(
+                f"not compared with transformers: {size / 1e9:.1f} GB are more than the option compared, "
+                f"{self.config.compared / 1e9:.1f} GB"
+            )
             return
         same_answers(model, folder)
         if tokens:
@@ -155,6 +166,9 @@ def plain_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         if prefix.startswith(inside) and inside:
             continue
         held: list[tuple[str, Tensor | None]] = list(child.named_parameters(recurse=False))
+        kept = child.named_buffers(recurse=False)
+        held += [(name, tensor) for name, tensor in kept if name not in child._non_persistent_buffers_set]
+        held += [one for one in child.named_buffers(recurse=False) if one[0] in child.state_dict()]
         if isinstance(child, AdaptedLinear | QuantizedLinear):
             inside = (*inside, f"{prefix}.")
             plain = child.merged() if isinstance(child, AdaptedLinear) else None
@@ -201,10 +215,10 @@ def _tokenizer_config(model: LanguageModel, tokenizer: Tokenizer) -> dict[str, A
     return {**config, "chat_template": jinja} if jinja else config
 
 
-def _card(config: dict[str, Any]) -> str:
+def _card(model: LanguageModel, family: Family) -> str:
     return (
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n\n"
-        f"A Llama-shaped language model of {config['num_hidden_layers']} layers and width {config['hidden_size']}, "
+        f"A language model of the {family.file.title} family, {model.depth} layers of width {model.dim}, "
         "made with corelm.\n\n"
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'model = AutoModelForCausalLM.from_pretrained("folder")\n'

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from corelm.errors import UserError
+from corelm.kinds import TensorFile, write_tensors
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -25,53 +23,108 @@ def read_json(path: Path) -> Any:
         UserError: it is missing or is no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=_number)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {error}", remedy="Is the folder complete?") from error
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, each as it is stored.
+def _number(value: dict[str, Any]) -> Any:
+    """Infinity as newer configs write it, and any other map as it is."""
+    return float(value["__float__"]) if value.keys() == {"__float__"} else value
+
+
+class Files:
+    """The tensors of a folder, one file or several behind an index, each read when it is asked for.
 
     Raises:
         UserError: there are none in safetensors, a file is missing or damaged, or it lacks a tensor of the index.
     """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, TensorFile] = {}
+        self._where: dict[str, str] = {}
+        self._last: TensorFile | None = None
+        promised = _index(folder)
+        for file in sorted(set(promised.values())) or [SINGLE]:
+            if Path(file).name != file:
+                raise UserError(
+                    f"{folder / INDEX} names {file!r}, which is outside the folder", code="outside-folder"
+                )
+            self._files[file] = TensorFile(folder / file)
+            self._where |= dict.fromkeys(self._files[file], file)
+        missing = sorted(set(promised) - set(self._where))
+        if missing:
+            raise UserError(f"{folder}: {promised[missing[0]]} lacks the tensor {missing[0]}", code="tensor-missing")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def meta(self, name: str) -> Tensor:
+        """Shape and type of a tensor."""
+        described: Tensor = self._files[self._where[name]].meta(name)
+        return described
+
+    def tensor(self, name: str) -> Tensor:
+        """A copy of a tensor."""
+        file = self._files[self._where[name]]
+        if self._last is not file and self._last is not None:
+            self._last.release()
+        self._last = file
+        tensor: Tensor = file[name]
+        return tensor
+
+
+def _index(folder: Path) -> dict[str, str]:
+    """File of each tensor; empty where there is but one file."""
     if (folder / INDEX).is_file():
-        where: dict[str, str] = read_json(folder / INDEX).get("weight_map", {})
-        files = sorted(set(where.values()))
-    elif (folder / SINGLE).is_file():
-        where, files = {}, [SINGLE]
-    else:
+        return dict(read_json(folder / INDEX).get("weight_map", {}))
+    if not (folder / SINGLE).is_file():
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         raise UserError(
             f"{folder} has no {SINGLE}" + (f"; {pickled[0]} holds pickles, which can run code" if pickled else ""),
             remedy="Convert it to safetensors where you trust it: model.save_pretrained(folder).",
             code="no-safetensors",
         )
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        if Path(file).name != file:
-            raise UserError(f"{folder / INDEX} names {file!r}, which is outside the folder", code="outside-folder")
-        tensors.update(_read_file(folder / file))
-    missing = sorted(set(where) - set(tensors))
-    if missing:
-        raise UserError(f"{folder}: {where[missing[0]]} lacks the tensor {missing[0]}", code="tensor-missing")
-    return tensors
+    return {}
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} can't be read: {error}", remedy="Copy or download the file again.") from error
+def write_shards(folder: Path, described: Mapping[str, Tensor], read: Callable[[str], Tensor], largest: int) -> None:
+    """Write tensors that are asked for one after the other into files of at most so many bytes.
+
+    Args:
+        folder: where to.
+        described: name → shape and type.
+        read: gives a tensor.
+        largest: bytes of tensors in one file; a tensor that is larger has a file of its own.
+    """
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in described.items():
+        if shards[-1] and size + tensor.nbytes > largest:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    if len(shards) == 1:
+        _write_file(folder / SINGLE, shards[0], read)
+        return
+    names: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write_file(folder / file, shard, read)
+        names |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for tensor in described.values())
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": names})
 
 
-def write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write one safetensors file; other readers expect ``format`` in its metadata."""
-    part = folder / f"{SINGLE}.part"
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata={"format": "pt"})
-    _settle(part, folder / SINGLE)
+def _write_file(path: Path, described: Mapping[str, Tensor], read: Callable[[str], Tensor]) -> None:
+    part = path.with_name(f"{path.name}.part")
+    write_tensors(part, described, read)
+    _settle(part, path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
 _PARTS: tuple[tuple[str, str, str, str], ...] = (
     ("mask", "causal", "causal:CausalMask", "Every token sees itself and what came before it."),
+    (
+        "mask",
+        "chunk",
+        "chunk:ChunkMask",
+        "Every token sees what came before it in its chunk of ``size`` tokens (Liu et al., 2018, arXiv:1801.10198).",
+    ),
     ("mask", "documents", "documents:DocumentsMask", "Tokens see their own document only."),
     (
         "mask",
@@ -38,9 +44,45 @@ _PARTS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "position",
+        "query-temperature",
+        "query_temperature:QueryTemperature",
+        "Sharpens attention slowly with the position, as Llama 4 does (idea: Nakanishi, 2025, arXiv:2501.19399).",
+    ),
+    (
+        "position",
         "rope",
         "rope:RotaryPosition",
         "Rotates pairs of features by angles that grow with position (Su et al., 2021, arXiv:2104.09864).",
+    ),
+    (
+        "scaling",
+        "dynamic",
+        "dynamic:DynamicScaling",
+        "Raises the base as documents outgrow the trained context (Peng et al., 2023, arXiv:2309.00071).",
+    ),
+    (
+        "scaling",
+        "linear",
+        "linear:LinearScaling",
+        "Divides all frequencies by a factor, as if positions lay closer (Chen et al., 2023, arXiv:2306.15595).",
+    ),
+    (
+        "scaling",
+        "llama3",
+        "llama3:Llama3Scaling",
+        "Divides low frequencies by a factor and keeps high ones (Llama team, 2024, arXiv:2407.21783).",
+    ),
+    (
+        "scaling",
+        "longrope",
+        "longrope:LongRopeScaling",
+        "Divides each frequency by a number of its own, found by search (Ding et al., 2024, arXiv:2402.13753).",
+    ),
+    (
+        "scaling",
+        "yarn",
+        "yarn:YarnScaling",
+        "Divides slow frequencies by a factor and keeps fast ones (Peng et al., 2023, arXiv:2309.00071).",
     ),
 )
 

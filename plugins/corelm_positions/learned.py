@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
@@ -43,6 +44,11 @@ class LearnedPosition(Position):
                 "context-longer-than-positions",
             )
 
+    @classmethod
+    def settled(cls, config: Any, context: Any) -> Any:
+        """The size that follows from the context."""
+        return config.model_copy(update={"size": config.size or context.context})
+
     def __init__(self, config: Any, geometry: PositionGeometry) -> None:
         super().__init__(config, geometry)
         self.limit = config.size or geometry.context
@@ -52,7 +58,9 @@ class LearnedPosition(Position):
         self, x: Float[Tensor, "batch time dim"], positions: Int[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time dim"]:
         """Add each position's vector."""
-        if positions.numel() and int(positions.max()) >= self.limit:
+        # A compiled graph can't look at values; there, the lookup itself refuses rows that don't exist.
+        known = not torch.compiler.is_compiling()
+        if known and positions.numel() and int(positions.max()) >= self.limit:
             raise UserError(
                 f"position {int(positions.max())} is beyond the {self.limit} learned positions",
                 remedy="Shorten the text, or train with a larger context.",

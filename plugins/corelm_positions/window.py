@@ -33,5 +33,5 @@ class WindowMask(Mask):
         return ((distance >= 0) & (distance < self.config.size))[None]
 
     def trivial(self, facts: MaskFacts) -> bool:
-        """Never: the facts don't say how long a row is."""
-        return False
+        """Whether no row is longer than the window."""
+        return facts.total is not None and facts.total <= self.config.size

@@ -70,7 +70,7 @@ class Align(Stage):
         config, template = self.config, context.template()
         models = {role: context.open_model(inputs[role]) for role in ("reference", "reward") if inputs.get(role)}
         policy = context.open_model(inputs["policy"], trainable=True)
-        records = list(islice(self._records(context, inputs), config.limit))
+        records = context.shared(islice(self._records(context, inputs), config.limit), "records")
         if not records:
             raise UserError(f"stage {context.name} has no records to align with", code="data-empty")
         steps = steps_of(config, len(records))
@@ -89,7 +89,7 @@ class Align(Stage):
             config,
             prepared.trained,
             prepared.objective,
-            lambda rank, world: prepared.stream,
+            prepared.streams,
             steps,
             prepared.members,
         )

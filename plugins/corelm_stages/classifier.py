@@ -25,7 +25,7 @@ from corelm.kinds import (
     Tokens,
     use,
 )
-from corelm_stages.training import EpochsConfig, of_type, packed, require, steps_of, train
+from corelm_stages.training import EpochsConfig, of_type, packed, packed_steps, require, train
 
 
 class Classifier(Stage):
@@ -65,7 +65,8 @@ class Classifier(Stage):
         store = context.store(_labelled(context.records(config.data), model), "records")
         require(store, "record")
         streams = packed(context, config.packer, store, config.batch, model.context, model.tokenizer.end_of_text)
-        figures = train(context, config, model, config.objective.build(), streams, steps_of(config, len(store)))
+        steps = packed_steps(context, config, config.packer, store, model)
+        figures = train(context, config, model, config.objective.build(), streams, steps)
         context.save_model(model)
         return {"records": float(len(store)), **figures}
 

@@ -70,7 +70,8 @@ class Evaluate(Stage):
                 more = {"judge": judge} if task.part.judged else {}
                 measured[name] = task.build().evaluate(model, _records(context, task), context.watch, **more)
         (context.folder / "metrics.json").write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-        return _figures(context, tasks, results)
+        headlines = {name: task.build().headline for name, task in tasks.items()}
+        return _figures(context, headlines, results)
 
 
 def _named(tasks: list[Spec[Evaluator]]) -> dict[str, Spec[Evaluator]]:
@@ -83,14 +84,13 @@ def _named(tasks: list[Spec[Evaluator]]) -> dict[str, Spec[Evaluator]]:
 
 
 def _figures(
-    context: RunContext, tasks: Mapping[str, Spec[Evaluator]], results: Mapping[str, Mapping[str, dict[str, float]]]
+    context: RunContext, headlines: Mapping[str, str], results: Mapping[str, Mapping[str, dict[str, float]]]
 ) -> dict[str, float]:
     """Each task's headline for every model, side by side, with the task's name where two share a headline.
 
     A note per task sets all its metrics side by side, so that before and after can be compared at a glance.
     """
     figures: dict[str, float] = {}
-    headlines = {name: task.part.headline for name, task in tasks.items()}
     for name, headline in headlines.items():
         rows = {stage: measured[name] for stage, measured in results.items()}
         shown = headline or next(iter(next(iter(rows.values()))))

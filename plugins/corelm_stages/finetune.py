@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -26,9 +26,9 @@ from corelm_stages.training import (
     needs_template,
     of_type,
     packed,
+    packed_steps,
     reads,
     require,
-    steps_of,
     tokenized,
     train,
 )
@@ -64,6 +64,11 @@ class Finetune(Stage):
         return {"model": "model"}
 
     @classmethod
+    def chooses(cls, config: Any) -> Mapping[str, Sequence[str]] | None:
+        """The maps that are adapted."""
+        return None if config.adapter is None else {"targets": config.targets}
+
+    @classmethod
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
         """The data are conversations or texts; targets are an adapter's."""
         yield from of_type(config.data, "conversation", "text")
@@ -82,7 +87,8 @@ class Finetune(Stage):
         store = context.store(tokenized(records, model.tokenizer, template, model.context, context), "records")
         require(store, "record")
         streams = packed(context, config.packer, store, config.batch, model.context, model.tokenizer.end_of_text)
-        steps, objective = steps_of(config, len(store)), config.objective.build()
+        steps = packed_steps(context, config, config.packer, store, model)
+        objective = config.objective.build()
         figures = {"records": float(len(store))}
         if config.adapter is None:
             figures |= train(context, config, model, objective, streams, steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from corelm.kinds import (
     LanguageModel,
     Packer,
     Problem,
+    Processes,
     Quantizer,
     RunContext,
     SectionUse,
@@ -67,6 +68,11 @@ class Quantize(Stage):
         return "always" if config.method.part.calibrated else "optional"
 
     @classmethod
+    def chooses(cls, config: Any) -> Mapping[str, Sequence[str]]:
+        """The maps to quantize, and those to leave alone."""
+        return {"targets": config.targets, "skip": config.skip}
+
+    @classmethod
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
         """Calibration data are texts."""
         for problem in of_type(config.calibration.data, "text"):
@@ -101,7 +107,7 @@ class Quantize(Stage):
             return iter(())
         require(store, "document")
         streams = packed(context, options.packer, store, options.batch, model.context, model.tokenizer.end_of_text)
-        return islice(streams(0, 1), options.batches)
+        return islice(streams(Processes()), options.batches)
 
 
 def _megabytes(folder: Path) -> float:

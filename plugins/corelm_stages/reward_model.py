@@ -28,7 +28,7 @@ from corelm.kinds import (
     Tokens,
     use,
 )
-from corelm_stages.training import EpochsConfig, of_type, packed, reads, require, steps_of, train
+from corelm_stages.training import EpochsConfig, of_type, packed, packed_steps, reads, require, train
 
 
 class RewardModel(Stage):
@@ -78,7 +78,8 @@ class RewardModel(Stage):
         store = context.store(pairs, "pairs")
         require(store, "pair")
         streams = packed(context, config.packer, store, config.batch, model.context, model.tokenizer.end_of_text)
-        figures = train(context, config, model, config.objective.build(), streams, steps_of(config, len(store)))
+        steps = packed_steps(context, config, config.packer, store, model)
+        figures = train(context, config, model, config.objective.build(), streams, steps)
         context.save_model(model, template=template)
         return {"pairs": len(store) / 2, **figures}
 

@@ -21,6 +21,7 @@ from corelm.kinds import (
     Optimizer,
     Packer,
     Problem,
+    Processes,
     Record,
     RecordName,
     RunContext,
@@ -61,7 +62,7 @@ def train(
     config: TrainingConfig,
     model: LanguageModel,
     objective: Objective,
-    streams: Callable[[int, int], BatchStream],
+    streams: Callable[[Processes], BatchStream],
     steps: int,
     members: Mapping[str, Stateful] | None = None,
     trainable: Container[str] | None = None,
@@ -93,11 +94,12 @@ def train(
 
 def packed(
     context: RunContext, packer: Spec[Packer], store: TokenStore, batch: int, time: int, end_of_text: int
-) -> Callable[[int, int], BatchStream]:
+) -> Callable[[Processes], BatchStream]:
     """The maker of one process's endless stream of batches."""
     part = packer.build()
 
-    def streams(rank: int, world: int) -> BatchStream:
+    def streams(processes: Processes) -> BatchStream:
+        rank, world = processes.rank, processes.world
         return part.stream(
             store, batch=batch, time=time, seed=context.seed, end_of_text=end_of_text, rank=rank, world=world
         )
@@ -108,6 +110,23 @@ def packed(
 def steps_of(config: EpochsConfig, rows: int) -> int:
     """Optimizer steps that go over this many rows ``epochs`` times."""
     return config.steps or math.ceil(rows * config.epochs / (config.batch * config.accumulate))
+
+
+def packed_steps(
+    context: RunContext, config: EpochsConfig, packer: Spec[Packer], store: TokenStore, model: LanguageModel
+) -> int:
+    """Optimizer steps that go over these documents ``epochs`` times, however many of them a packer puts into a row."""
+    if config.steps:
+        return config.steps
+    count = packer.build().batches(
+        store,
+        batch=config.batch,
+        time=model.context,
+        seed=context.seed,
+        end_of_text=model.tokenizer.end_of_text,
+        epochs=config.epochs,
+    )
+    return math.ceil(count / config.accumulate)
 
 
 def tokenized(

@@ -18,6 +18,12 @@ _PARTS: tuple[tuple[str, str, str, str], ...] = (
         "hf_bpe:LibraryBytePairTokenizer",
         "Byte-level byte-pair encoding by the ``tokenizers`` library",
     ),
+    (
+        "tokenizer",
+        "tokenizers-json",
+        "tokenizers_json:TokenizersJson",
+        "A ``tokenizer.json`` of the ``tokenizers`` library, as it is",
+    ),
 )
 
 

@@ -8,26 +8,17 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from pydantic import Field
-
-from corelm.kinds import END_OF_TEXT, ComponentConfig, Count
+from corelm_tokenizers.byte_pairs import LearnsMerges
 from corelm_tokenizers.learning import learn_merges
-from corelm_tokenizers.patterns import PatternName, splitter
-from corelm_tokenizers.vocabulary import (
-    ByteLevelTokenizer,
-    Merge,
-    check_room,
-    check_scalars,
-    pieces_of,
-    too_few_pieces,
-)
+from corelm_tokenizers.patterns import splitter
+from corelm_tokenizers.vocabulary import Merge, pieces_of
 
 _REMEMBERED: Final = 2**16
 """Words whose ids are remembered; when there are more, all are forgotten."""
 _LONGEST_REMEMBERED: Final = 64
 
 
-class BytePairTokenizer(ByteLevelTokenizer):
+class BytePairTokenizer(LearnsMerges):
     """Byte-level byte-pair encoding, learnt from raw UTF-8 bytes.
 
     Text is cut into words by ``pattern``; inside a word, starting from its bytes, the pair of neighbours whose merge
@@ -39,42 +30,15 @@ class BytePairTokenizer(ByteLevelTokenizer):
     how ties are broken: the same corpus gives the same merges in any order, here and in ``hf-bpe``.
     """
 
-    class Config(ComponentConfig):
-        """Size of the vocabulary, and how text is cut into words."""
-
-        vocab_size: Count = Field(32_000, ge=256, description="Number of ids: 256 bytes, merges, special tokens.")
-        pattern: PatternName = Field(
-            "gpt2",
-            description="Cuts text into words: gpt2; cl100k (numbers of at most three digits, either case); "
-            "none: a document is one word.",
-        )
-
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._split = splitter(config.pattern)
 
-    @classmethod
-    def trained_size(cls, config: Any, specials: Sequence[str] = (END_OF_TEXT,)) -> int:
-        """What the config asks for; training gives that or fails."""
-        size: int = config.vocab_size
-        return size
-
-    def train(self, documents: Iterable[str], specials: Sequence[str] = (END_OF_TEXT,)) -> None:
-        """Learn merges from documents; see the class.
-
-        Raises:
-            UserError: the text has fewer different pieces than ``vocab_size`` asks for.
-        """
-        room = check_room(self.config.vocab_size, specials)
+    def _learn(self, documents: Iterable[str], room: int) -> list[Merge]:
         words: Counter[str] = Counter()
         for document in documents:
-            check_scalars(document)
             words.update(self._words(document))
-        merges = learn_merges(words, room)
-        reached = len(pieces_of(merges)[0]) + len(specials)
-        if reached < self.config.vocab_size:
-            raise too_few_pieces(self.config.vocab_size, reached)
-        self._set(merges, specials)
+        return learn_merges(words, room)
 
     def _set(self, merges: Sequence[Merge], specials: Sequence[str]) -> None:
         super()._set(merges, specials)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from datetime import timedelta
+from functools import cache
+from typing import Any, ClassVar, Final, Literal
 
 import torch
 from accelerate import PartialState
@@ -12,9 +15,13 @@ from accelerate.utils import gather_object, reduce
 from pydantic import Field
 from torch import Tensor
 
+from corelm.errors import UserError
 from corelm.kinds import TrainingJob
 from corelm_training.plain import Plain
 from corelm_training.processes import Alone
+
+PATIENCE: Final = timedelta(minutes=30)
+"""How long processes wait for each other, e.g. for the first one to write a large checkpoint."""
 
 
 class Accelerate(Plain):
@@ -26,6 +33,8 @@ class Accelerate(Plain):
     average where sums are wanted, and write pickles.
     """
 
+    distributed: ClassVar[bool] = True
+
     class Config(Plain.Config):
         """Where to train."""
 
@@ -34,13 +43,35 @@ class Accelerate(Plain):
     @contextlib.contextmanager
     def processes(self, job: TrainingJob) -> Iterator[Alone]:
         """The model moves to the device, and home again at the end."""
-        together = Together(PartialState(cpu=self.config.device == "cpu"))
+        # Without an accelerator the library takes several processes for strangers unless told that they use the CPU.
+        together = Together(_state(self.config.device == "cpu" or not torch.accelerator.is_available()))
         home = job.model.device
         job.model.module.to(together.device)
         try:
             yield together
         finally:
             job.model.module.to(home)
+
+
+@cache
+def _state(cpu: bool) -> PartialState:
+    """The library's view of the processes; it joins those that there are into a group, which lasts until they end."""
+    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    atexit.register(state.destroy_process_group)
+    return state
+
+
+@contextlib.contextmanager
+def _reached() -> Iterator[None]:
+    """Say in words what a message to the others fails with."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise UserError(
+            "another process of this training has ended, or doesn't answer",
+            remedy="Look at what it said. Start all of them again to go on from the last checkpoint.",
+            code="process-lost",
+        ) from error
 
 
 class Together(Alone):
@@ -56,7 +87,8 @@ class Together(Alone):
         """The sum of every process's tensor, on all of them."""
         if self.world == 1:
             return tensor
-        summed: Tensor = reduce(tensor.to(self.device), "sum")
+        with _reached():
+            summed: Tensor = reduce(tensor.to(self.device), "sum")
         return summed.to(tensor.device)
 
     def add_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
@@ -70,11 +102,15 @@ class Together(Alone):
         for parameter, total, having in zip(parameters, sums, counts.tolist(), strict=True):
             parameter.grad = total.view_as(parameter).to(parameter.dtype) if having else None
 
-    def gather(self, state: Any) -> list[Any]:
+    def gather(self, value: Any) -> list[Any]:
         """Every process's plain data and tensors, by rank."""
-        gathered: list[Any] = gather_object([state])
+        if self.world == 1:
+            return [value]
+        with _reached():
+            gathered: list[Any] = gather_object([value])
         return gathered
 
     def wait(self) -> None:
         """Until every process is here."""
-        self.state.wait_for_everyone()
+        with _reached():
+            self.state.wait_for_everyone()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from corelm.kinds import ComponentConfig, Optimizer, ParameterInfo, Role
 from corelm_training.adamw import AdamW, Betas
 from corelm_training.moments import copied, distinct
+from corelm_training.precision import Precision, resolve
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic that Newton–Schulz iterates: steep at 0, so that small singular values rise fast; 1 is not fixed, but
@@ -19,10 +20,13 @@ five iterations bring all of [0.002, 1] to [0.68, 1.21]."""
 ITERATIONS = 5
 
 
-def orthogonalise(matrix: Float[Tensor, "... rows columns"]) -> Float[Tensor, "... rows columns"]:
+def orthogonalise(
+    matrix: Float[Tensor, "... rows columns"], dtype: torch.dtype | None = None
+) -> Float[Tensor, "... rows columns"]:
     """Bring all singular values near 1 and keep the singular vectors; leading axes are independent matrices.
 
-    Newton–Schulz: ``X ← aX + (bA + cA²)X`` with ``A = XXᵀ``, from ``X = G / ‖G‖``. A zero matrix stays zero.
+    Newton–Schulz: ``X ← aX + (bA + cA²)X`` with ``A = XXᵀ``, from ``X = G / ‖G‖``, in ``dtype`` (default: the
+    matrix's; the result has the matrix's). A zero matrix stays zero.
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[-2] > matrix.shape[-1]
@@ -30,9 +34,12 @@ def orthogonalise(matrix: Float[Tensor, "... rows columns"]) -> Float[Tensor, ".
     tiny = torch.finfo(x.dtype).tiny
     x = x / x.abs().amax((-2, -1), keepdim=True).clamp(min=tiny)  # else squares of 1e-25 are zero in float32
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=tiny)
+    x = x.to(dtype or x.dtype).reshape(-1, *x.shape[-2:])
     for _ in range(ITERATIONS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    x = x.to(matrix.dtype).reshape(*matrix.shape[:-2], *x.shape[-2:])
     return x.mT if tall else x
 
 
@@ -54,8 +61,9 @@ class Muon(Optimizer):
 
     ``scale: rms`` takes s = 0.2 √max(rows, columns), which gives the update the size that AdamW's have, so that both
     can share learning rate and decay (Liu et al., 2025, arXiv:2502.16982); ``spectral`` takes s = √max(1, rows / columns)
-    (Jordan et al., 2024, kellerjordan.github.io/posts/muon). Matrices are weights of the role ``matrix``, a stack of
-    them (the experts of a mixture) one by one. Schedule and decay per step, ηλ, are the same for all parameters.
+    (Jordan et al., 2024, kellerjordan.github.io/posts/muon, where the iteration is shown to bear bfloat16). Matrices
+    are weights of the role ``matrix``, a stack of them (the experts of a mixture) one by one. Schedule and decay per
+    step, ηλ, are the same for all parameters.
     """
 
     class Config(ComponentConfig):
@@ -70,6 +78,10 @@ class Muon(Optimizer):
             ["matrix", "embedding", "head"], description="Roles of the parameters that decay."
         )
         others: Others = Field(Others(), description="How AdamW updates all other parameters.")
+        precision: Precision = Field(
+            "auto",
+            description="Of the iteration that makes directions orthogonal; auto: bf16 where the hardware has it.",
+        )
 
     def __init__(self, config: Config, parameters: list[tuple[str, nn.Parameter, ParameterInfo]]) -> None:
         super().__init__(config, distinct(parameters))
@@ -101,11 +113,17 @@ class Muon(Optimizer):
             momentum = self.momenta.setdefault(name, {"momentum": torch.zeros_like(weight)})["momentum"]
             momentum.mul_(config.momentum).add_(weight.grad)
             ahead = weight.grad.add(momentum, alpha=config.momentum) if config.nesterov else momentum
-            direction = orthogonalise(ahead)
+            direction = orthogonalise(ahead, self._dtype(weight))
             if "matrix" in config.decayed:
                 weight.mul_(1 - rate * config.weight_decay)
             weight.add_(direction, alpha=-rate * self._size(*weight.shape[-2:]))
         self.rest.step(scale)
+
+    def _dtype(self, weight: Tensor) -> torch.dtype:
+        """What directions are computed in; weights of more than float32 keep their own type."""
+        if weight.dtype.itemsize > 4:
+            return weight.dtype
+        return torch.bfloat16 if resolve(self.config.precision, weight.device) == "bf16" else torch.float32
 
     def _size(self, rows: int, columns: int) -> float:
         if self.config.scale == "rms":

@@ -24,9 +24,10 @@ from corelm.kinds import (
     TrainingJob,
     TrainingResult,
     declared,
+    float32_products,
 )
 from corelm_training.members import Counters, Weights, seed_device, step_seed
-from corelm_training.precision import Precision, float32_products, require_compiler, resolve
+from corelm_training.precision import Precision, require_compiler, resolve
 from corelm_training.processes import Alone, RankedStream
 
 
@@ -61,7 +62,7 @@ class Plain(Trainer):
             if job.accumulate % processes.world:
                 raise UserError(
                     f"{job.accumulate} micro-batches a step can't be shared by {processes.world} processes evenly",
-                    remedy="Choose batch sizes that make the micro-batches of a step a multiple of the processes.",
+                    remedy=f"Make `accumulate` a multiple of {processes.world}.",
                     code="accumulate-not-divisible",
                 )
             return _Run(self.config, job, processes, trained).go()
@@ -101,7 +102,7 @@ class _Run:
         self.parameters = [parameter for _, parameter, _ in trained]
         self.optimizer: Optimizer = job.optimizer.build(trained)
         self.schedule = job.schedule.build()
-        self.stream = job.streams(processes.rank, processes.world)
+        self.stream = job.streams(processes)
         self.streams = RankedStream(self.stream, processes)
         self.counters = Counters()
         self.members = {

@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 
 from corelm.errors import UserError
-from corelm.kinds import BatchStream
+from corelm.kinds import BatchStream, Processes
 
 
-class Alone:
+class Alone(Processes):
     """One process, which trains where its model is; the sums of one are themselves."""
-
-    rank = 0
-    world = 1
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -26,10 +23,6 @@ class Alone:
 
     def add_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
         """Replace every gradient by its sum over the processes; one that no process has stays None."""
-
-    def gather(self, state: Any) -> list[Any]:
-        """Every process's plain data and tensors, by rank."""
-        return [state]
 
     def wait(self) -> None:
         """Until every process is here."""

@@ -170,7 +170,7 @@ def test_a_pattern_that_matches_nothing_is_named(tmp_path):
     path = write(tmp_path, tune("merged", 'targets: ["*.atention.*"]') + ADAPTER)
     with pytest.raises(UserError, match=r"'\*\.atention\.\*' matches no linear map") as caught:
         run(path, tmp_path / "runs")
-    assert "attention" in caught.value.remedy
+    assert "attention" in str(caught.value)
 
 
 @pytest.mark.parametrize("option", ['targets: ["*.query"]', "merge: false"])

@@ -16,6 +16,7 @@ from corelm.kinds import (
     Message,
     ParameterInfo,
     Preference,
+    Processes,
     Rendered,
     declare,
     last_real,
@@ -174,6 +175,12 @@ def a_job(models: dict[str, Any], records: Any, batch: int = 2, seed: int = 3) -
     return SimpleNamespace(
         models=models, template=LetterTemplate(), records=records, batch=batch, steps=8, seed=seed, watch=Watcher()
     )
+
+
+def alone(alignment: Any) -> Any:
+    """The alignment, and as its ``stream`` that of a process that is alone."""
+    alignment.stream = alignment.streams(Processes())
+    return alignment
 
 
 class NoSampler:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from alignment_models import Watcher
+from alignment_models import Watcher, alone
 from corelm_alignment.dpo import DirectPreference
 from corelm_alignment.ppo import ProximalPolicy
 from corelm_data.chatml import ChatTemplate
@@ -61,9 +61,8 @@ def prepared(method: str, dtype: torch.dtype = torch.float32) -> Any:
         config = ProximalPolicy.Config(rollout=6, epochs=2, answer_tokens=5, kl_target=1.0, whiten=False)
         part = ProximalPolicy(config)
     records: Any = PROMPTS if method == "ppo" else PREFERENCES
-    return part.prepare(
-        AlignmentJob(models, models["policy"].template, records, batch=2, steps=12, seed=5, watch=Watcher())
-    )
+    job = AlignmentJob(models, models["policy"].template, records, batch=2, steps=12, seed=5, watch=Watcher())
+    return alone(part.prepare(job))
 
 
 class Checkpoints:
@@ -102,7 +101,7 @@ class StopAt(Watcher):
 def train(alignment: Any, checkpoints: Checkpoints, watch: Any) -> Any:
     job = TrainingJob(
         model=alignment.trained,
-        streams=lambda rank, world: alignment.stream,
+        streams=alignment.streams,
         objective=alignment.objective,
         optimizer=Spec.read("optimizer", {"use": "adamw", "learning_rate": 0.01}),
         schedule=Spec.read("schedule", "constant"),

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from alignment_models import LetterTemplate, LetterTokenizer, MeanModel, Watcher, a_config, a_job, preferences
+from alignment_models import LetterTemplate, LetterTokenizer, MeanModel, Watcher, a_config, a_job, alone, preferences
 from corelm_alignment.dpo import DirectPreference
 from corelm_alignment.pairs import render_answer, render_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelm.errors import UserError
-from corelm.kinds import IGNORE, Batch, Message
+from corelm.kinds import IGNORE, Batch, Message, Processes
 
 RECORDS = preferences(("ab", "cd", "ef"), ("a", "abcdefg", ""), ("gh", "b", "cc"), ("ff", "a", "b"), ("c", "d", "e"))
 
@@ -23,7 +23,7 @@ RECORDS = preferences(("ab", "cd", "ef"), ("a", "abcdefg", ""), ("gh", "b", "cc"
 def prepared(records: Any = RECORDS, batch: int = 2, policy: int = 1, reference: int = 2, **options: Any):
     models = {"policy": MeanModel(policy), "reference": MeanModel(reference)}
     job = a_job(models, records, batch)
-    return DirectPreference(a_config(DirectPreference, **options)).prepare(job), job
+    return alone(DirectPreference(a_config(DirectPreference, **options)).prepare(job)), job
 
 
 def sequence_logprob(model: MeanModel, prompt: tuple[int, ...], answer: tuple[int, ...]) -> float:
@@ -135,7 +135,7 @@ def test_the_reference_is_bit_unchanged_in_evaluation_mode_and_without_gradient_
     models = {"policy": MeanModel(1, dropout=0.3), "reference": MeanModel(2, dropout=0.3)}
     models["reference"].train()
     before = copy.deepcopy(models["reference"].state_dict())
-    alignment = DirectPreference(a_config(DirectPreference)).prepare(a_job(models, RECORDS))
+    alignment = alone(DirectPreference(a_config(DirectPreference)).prepare(a_job(models, RECORDS)))
     optimizer = torch.optim.SGD(alignment.trained.module.parameters(), lr=0.1)
     for _ in range(5):
         alignment.objective.evaluate(alignment.trained, next(alignment.stream)).total.backward()
@@ -168,6 +168,20 @@ def test_a_resumed_stream_yields_the_same_bits(drawn: int, batch: int):
     other, _ = prepared(batch=batch)
     other.stream.load_state_dict(state)
     assert all(same(one, next(other.stream)) for one in expected)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_batches_of_one(world: int):
+    alone_, _ = prepared(batch=2)
+    wanted = [next(alone_.stream) for _ in range(4 * world)]
+    for rank in range(world):
+        processes = Processes()
+        processes.rank, processes.world = rank, world
+        stream = prepared(batch=2)[0].streams(processes)
+        for number in range(rank, 4 * world, world):
+            batch = next(stream)
+            assert batch.names == wanted[number].names
+            torch.testing.assert_close(batch.extra["reference_sum"], wanted[number].extra["reference_sum"])
 
 
 def test_every_epoch_is_another_permutation_of_all_pairs():

@@ -15,6 +15,7 @@ from alignment_models import (
     MeanModel,
     a_config,
     a_job,
+    alone,
     conversations,
 )
 from corelm_alignment.experience import KlCoefficient, row_seed, up_to_stop
@@ -22,8 +23,9 @@ from corelm_alignment.ppo import ProximalPolicy, after_stop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corelm.conformance.aligner import Threads
 from corelm.errors import UserError
-from corelm.kinds import IGNORE, Batch, Message, declared
+from corelm.kinds import IGNORE, Batch, Message, Processes, declared
 
 PROMPTS = conversations("a", "bcd", "ef", "g", "hhhh")
 
@@ -36,7 +38,7 @@ def prepared(batch: int = 4, seed: int = 3, dropout: float = 0.0, reference: int
     }
     options = {"rollout": 6, "epochs": 2, "answer_tokens": 5, **options}
     job = a_job(models, PROMPTS, batch, seed)
-    return ProximalPolicy(a_config(ProximalPolicy, **options)).prepare(job), job
+    return alone(ProximalPolicy(a_config(ProximalPolicy, **options)).prepare(job)), job
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -173,9 +175,42 @@ def test_a_run_that_is_killed_between_micro_batches_goes_on_to_the_same_bits(kil
     assert same(next(whole.stream), next(resumed.stream))
 
 
+@pytest.mark.parametrize(
+    ("world", "options"),
+    [
+        (2, {"batch": 4}),  # rollouts of 2 × 2 micro-batches: every round is within one
+        (2, {"batch": 2, "epochs": 1}),  # of 3: every other round is of two rollouts
+        (3, {"batch": 6, "epochs": 1}),  # of 1: every round is of three
+        (4, {"batch": 1, "rollout": 2}),  # fewer rows than processes
+    ],
+)
+def test_processes_share_the_rollouts_of_one(world: int, options: dict[str, Any]):
+    alone_, _ = prepared(kl_target=0.5, **options)
+    wanted = [next(alone_.stream) for _ in range(3 * world)]
+    counted: list[int] = []
+
+    def work(processes: Processes) -> tuple[list[Batch], float]:
+        alignment, job = prepared(kl_target=0.5, **options)
+        stream = alignment.streams(processes)
+        batches = [next(stream)]
+        resumed = alignment.streams(processes)
+        resumed.load_state_dict(copy.deepcopy(stream.state_dict()))
+        batches += [next(resumed), next(resumed)]
+        counted.extend(len(seeds) for seeds in job.models["policy"].generated)
+        return batches, alignment.members["kl_coefficient"].value
+
+    found = Threads(world).run(work)
+    for number, batch in enumerate(wanted):
+        assert same(found[number % world][0][number // world], batch), f"micro-batch {number}"
+    # One process may not have come to a rollout that a round of several has taken, and the coefficient is of the last.
+    assert len({value for _, value in found}) == 1
+    gathered = -(-3 * world // (-(-options.get("rollout", 6) // options["batch"]) * options.get("epochs", 2)))
+    assert sum(counted) == gathered * options.get("rollout", 6), "each prompt is answered by one process"
+
+
 def test_the_state_is_tensors_and_plain_data():
     alignment, _ = prepared()
-    assert alignment.stream.state_dict() == {"rollouts": 0, "used": 0}
+    assert alignment.stream.state_dict() == {"drawn": 0}
     next(alignment.stream)
 
     def plain(value: Any) -> bool:
@@ -320,7 +355,7 @@ def test_long_prompts_lose_their_beginning_and_a_note_says_so():
     models = {"policy": MeanModel(1), "reference": MeanModel(2), "reward": MeanModel(5, "scalar")}
     job = a_job(models, conversations("a", "b" * 30))
     config = a_config(ProximalPolicy, rollout=2, epochs=1, answer_tokens=5)
-    alignment = ProximalPolicy(config).prepare(job)
+    alignment = alone(ProximalPolicy(config).prepare(job))
     room = MeanModel.context - 1 - 5
     short, long = alignment.stream.plan.prompts
     whole = LetterTemplate().prompt((Message("user", "b" * 30),), LetterTokenizer())

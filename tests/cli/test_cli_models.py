@@ -228,7 +228,7 @@ def test_a_new_plugin_registers_a_part_that_can_be_built(capsys, tmp_path, monke
         corelm.registration.add_plugin(registry, plugin, name, "acme", "1")
     (record,) = registry.records
     part = record.load()
-    assert (part.kind, part.__doc__.splitlines()[0]) == (kind, record.summary)
+    assert (part.kind, part.__doc__.splitlines()[0].removesuffix(".")) == (kind, record.summary)
     built = part(part.Config(), *([8] if kind == "norm" else []))
     assert built.config is not None
     compile((tmp_path / f"acme-{kind}" / "tests" / f"test_acme_{kind}.py").read_text(), "test", "exec")

@@ -23,7 +23,8 @@ KIND_NAMES = [name for name, _, _ in KINDS]
 
 # What a kind's own properties must be at least; a check that is lost without anybody noticing is worse than none.
 LEAST = {
-    "source": 5, "cleaner": 5, "tokenizer": 13, "template": 6, "packer": 9, "embedding": 4, "position": 16, "mask": 7,
+    "source": 5, "cleaner": 5, "tokenizer": 13, "template": 6, "packer": 9, "embedding": 4, "position": 18,
+    "scaling": 4, "mask": 8,
     "attention": 16, "norm": 11, "feedforward": 9, "activation": 6, "router": 5, "block": 5, "connection": 4,
     "head": 5, "init": 4, "optimizer": 12, "schedule": 10, "objective": 7, "trainer": 11, "adapter": 5, "aligner": 7,
     "quantizer": 12, "kernel": 4, "sampler": 15, "evaluator": 5, "interchange": 3, "stage": 3, "tracker": 5,

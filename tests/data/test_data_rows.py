@@ -23,6 +23,13 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="CORELM_DATA is not th
 ROWS = [
     ("text", {}, {"text": "a"}, Text("a")),
     ("text", {"columns": {"text": "body"}}, {"body": "a", "text": 3}, Text("a")),
+    ("text", {"columns": {"text": ["a", "b"]}}, {"b": "two", "a": "one"}, Text("one two")),
+    (
+        "conversation",
+        {"columns": {"prompt": ["title", "body", "title"]}, "separator": "\n"},
+        {"title": "t", "body": "b", "response": "r"},
+        Conversation((Message("user", "t\nb\nt"), Message("assistant", "r"))),
+    ),
     (
         "conversation",
         {},
@@ -64,6 +71,8 @@ BROKEN = [
     ("text", {}, {"text": None}, "column 'text': expected text, found NoneType None"),
     ("conversation", {}, {"prompt": "p"}, "no column 'response'"),
     ("conversation", {"columns": {"input": "more"}}, {"prompt": "p", "response": "r"}, "no column 'more'"),
+    ("text", {"columns": {"text": ["a", "b"]}}, {"a": "one"}, "no column 'b'; the row has 'a'"),
+    ("text", {"columns": {"text": ["a", "b"]}}, {"a": "one", "b": 2}, "column 'b': expected text, found int 2"),
     ("conversation", {}, {"messages": []}, "column 'messages': expected a list of turns"),
     (
         "conversation",
@@ -155,7 +164,7 @@ def test_a_broken_line_is_named_by_file_and_number(line, message, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"text": "fine \xe2\x80\xa8"}\n\n' + line + b'\n{"text": "after"}\n')
     records = build(JsonLines, path=str(path)).records()
-    assert next(records) == Text("fine \u2028", f"jsonl: {path}:1")
+    assert next(records) == Text("fine \u2028", "jsonl: rows.jsonl:1")
     with pytest.raises(UserError) as caught:
         next(records)
     assert f"{path}:3: {message}" in str(caught.value)
@@ -203,6 +212,8 @@ def test_a_file_that_is_not_there_is_named(part, tmp_path):
     ("options", "message"),
     [
         ({"columns": {"prompt": "x"}}, "a record of type text has no field 'prompt'; fields: text"),
+        ({"columns": {"text": ["one"]}}, "at least 2 items"),
+        ({"yields": "labelled", "columns": {"label": ["a", "b"]}}, "columns: label is read from one column"),
         ({"yields": "text", "classes": ["a"]}, "classes are for yields: labelled"),
         ({"yields": "labelled", "classes": ["a", "a"]}, "a name comes twice"),
         ({"yields": "poem"}, "text"),
@@ -294,6 +305,7 @@ def test_a_name_on_the_hub_reaches_the_library_as_it_is(monkeypatch):
             1267,
         ),
         ("lambada/lambada_openai.jsonl", {"yields": "choice", "columns": {"endings": "continuation"}}, 5153),
+        ("lambada/lambada_openai.jsonl", {"columns": {"text": ["context", "continuation"]}}, 5153),
         (
             "gsm8k/train_first200.jsonl",
             {"yields": "conversation", "columns": {"prompt": "question", "response": "answer"}},

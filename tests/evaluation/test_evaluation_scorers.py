@@ -263,3 +263,18 @@ def test_improbable_texts_have_infinite_perplexity_instead_of_an_error():
     found = Perplexity(Perplexity.Config()).evaluate(Hopeless(), [Text("a")], Watcher())
     assert found["perplexity"] == math.inf
     assert found["bits_per_byte"] == pytest.approx(1e6 / math.log(2))
+
+
+def test_mutual_information_takes_the_ending_that_gains_most_from_its_context():
+    class Common(HashScorer):
+        def loglikelihood(self, requests: Sequence[Request]) -> list[Likelihood]:
+            alone, asked = {" the": -1.0, " heron": -9.0}, {" the": -1.5, " heron": -4.0}
+            found = [(alone if r.context == "Answer:" else asked)[r.continuation] for r in requests]
+            return [Likelihood(logprob, True, 1) for logprob in found]
+
+    part = MultipleChoice(MultipleChoice.Config(neutral="Answer:"))
+    questions = [Choice(("Which bird?",), ("the", "heron"), 1, str(number)) for number in range(3)]
+    found = part.evaluate(Common(), questions, Watcher())
+    assert part.headline == "accuracy_pmi"
+    assert (found["accuracy"], found["accuracy_pmi"], found["gold_logprob"]) == (0.0, 1.0, -4.0)
+    assert "accuracy_pmi" not in MultipleChoice(MultipleChoice.Config()).evaluate(Common(), questions, Watcher())

@@ -1,13 +1,15 @@
 """Hugging Face folders, both ways, against transformers on random weights."""
 
 import json
+import re
 import shutil
+from importlib.resources import files
 
 import pytest
 import torch
-from corelm_interchange import llama, proof
+from corelm_interchange import family, family_file, fields, proof
 from corelm_interchange.hugging_face import HuggingFace
-from corelm_interchange.weights import read_tensors
+from corelm_interchange.weights import Files
 from safetensors.torch import load_file, save_file
 
 from corelm.errors import UserError
@@ -236,11 +238,18 @@ def edited(tmp_path, **changes):
     ("changes", "message"),
     [
         ({"model_type": "mamba"}, "'mamba' can't be read"),
-        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1.0, "factor": 8.0}}, "scaled by 'llama3'"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": None}, "scaled by 'linear'"),
-        ({"hidden_act": "xielu"}, "activation 'xielu'"),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
-        ({"hidden_size": "wide"}, "lacks or garbles"),
+        ({"rope_parameters": {"rope_type": "proportional", "rope_theta": 1.0}}, "scaled by 'proportional'"),
+        ({"rope_scaling": {"type": "axial", "factor": 2.0}, "rope_parameters": None}, "scaled by 'axial'"),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 2.0, "finely": 1}, "rope_parameters": None},
+            "option 'finely'",
+        ),
+        ({"rope_scaling": {"type": "linear"}, "rope_parameters": None}, "model.position.0.scaling.factor"),
+        ({"hidden_act": "xielu"}, "hidden_act: 'xielu' can't be read"),
+        ({"hidden_size": "wide"}, "garbles"),
+        ({"hidden_size": 32.5}, "garbles what model.dim needs"),
+        ({"num_attention_heads": 0}, "garbles"),
+        ({"num_hidden_layers": None}, "lacks or garbles 'num_hidden_layers'"),
     ],
 )
 def test_what_our_parts_lack_is_refused_by_name(changes, message, tmp_path):
@@ -282,40 +291,46 @@ def test_a_tied_head_that_was_stored_twice_is_read_once(tmp_path):
 REFUSED = [
     ({"attention": {"use": "gated-linear", "heads": 4}}, "attention gated-linear"),
     ({"attention": None}, "a model without attention"),
-    ({"attention": {"use": "gqa", "heads": 4, "qkv_bias": True}}, "biases in part"),
+    ({"attention": {"use": "gqa", "heads": 4, "qkv_bias": True}}, "output_bias: False"),
     ({"attention": {"use": "gqa", "heads": 4, "softcap": 30.0}}, "softcap: 30.0"),
     ({"attention": {"use": "gqa", "heads": 4, "scale": 0.5}}, "scale: 0.5"),
     ({"attention": {"use": "gqa", "heads": 4, "qk_norm": "rmsnorm"}}, "qk_norm"),
     ({"position": [{"use": "alibi"}]}, "position alibi"),
     ({"position": [{"use": "learned"}]}, "position learned"),
-    ({"position": []}, "0 position schemes"),
-    ({"position": [{"use": "rope", "fraction": 0.5}]}, "fraction: 0.5"),
+    ({"position": []}, "no position"),
+    ({"position": ["rope", "rope"]}, "2 parts of kind position (rope, rope)"),
     ({"position": [{"use": "rope", "pairing": "interleaved"}]}, "pairing: interleaved"),
-    ({"mask": [{"use": "causal"}, {"use": "window", "size": 8}]}, "mask window"),
+    ({"mask": [{"use": "causal"}, {"use": "window", "size": 8}]}, "window"),
     ({"feedforward": {"use": "mlp"}}, "feedforward mlp"),
     ({"feedforward": {"use": "moe", "experts": 4}}, "feedforward moe"),
-    ({"feedforward": {"use": "glu", "activation": "relu-squared"}}, "activation relu-squared"),
+    ({"feedforward": {"use": "glu", "activation": "identity", "bias": True}, "normed": False}, "normed: False"),
     ({"norm": {"use": "layernorm"}}, "norm layernorm"),
     ({"norm": {"use": "rmsnorm", "offset": True}}, "offset: True"),
-    ({"final_norm": {"use": "rmsnorm", "eps": 0.1}}, "another epsilon"),
-    ({"normed": False}, "without a final norm"),
+    ({"final_norm": {"use": "rmsnorm", "eps": 0.1}}, "final_norm rmsnorm with eps: 0.1"),
+    ({"normed": False}, "normed: False"),
     ({"block": {"use": "residual", "layout": "post"}}, "layout: post"),
     ({"embedding": {"use": "token", "scale": "sqrt-dim"}}, "scale: sqrt-dim"),
     ({"head": {"use": "language-model", "softcap": 30.0}}, "softcap: 30.0"),
     ({"head": {"use": "scalar"}}, "head scalar"),
-    ({"layers": 0}, "without layers"),
-    ({"blocks": {"local": {"mask": ["causal"]}}, "pattern": ["local", "default"]}, "layers that differ"),
+    ({"layers": 0}, "a model without layers"),
+    (
+        {"blocks": {"far": {"position": {"use": "rope", "theta": 9.0}}}, "pattern": ["far", "default"]},
+        "layers that differ",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED)
 def test_what_llama_lacks_is_refused_by_name(changes, message):
     resolved = ModelConfig.model_validate(section(**changes)).model_dump(mode="json")
-    assert message in PART.refuses(resolved)
+    reason = HuggingFace(HuggingFace.Config(family="llama")).refuses(resolved)
+    assert message in reason and "the nearest, llama, has no counterpart for" in reason
+    if reason := PART.refuses(resolved):  # some other family may have words for it
+        assert "no family that is written for Hugging Face has words for this model" in reason
 
 
 def test_a_model_of_another_shape_is_not_written(tmp_path):
-    with pytest.raises(UserError, match="no counterpart for feedforward mlp"):
+    with pytest.raises(UserError, match="no counterpart for .*feedforward mlp"):
         PART.write(model_of(feedforward={"use": "mlp"}), tmp_path, Notes())
     assert list(tmp_path.iterdir()) == []
 
@@ -326,33 +341,29 @@ def test_llama_shaped_recipes_are_not_refused():
 
 
 def test_a_mismatch_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(llama, "ACTIVATIONS", (("silu", "gelu"),))  # a wrong table, both ways
+    monkeypatch.setitem(fields.TABLES, "activations", {"gelu": "silu"})  # a wrong table, both ways
     with pytest.raises(UserError, match="transformers computes other logits"):
         PART.write(model_of(), tmp_path, Notes())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_table_of_names_is_noticed(tmp_path, monkeypatch):
-    swapped = tuple(
-        (
-            ours,
-            {"self_attn.q_proj.": "self_attn.o_proj.", "self_attn.o_proj.": "self_attn.q_proj."}.get(theirs, theirs),
-        )
-        for ours, theirs in llama.PER_LAYER
-    )
-    monkeypatch.setattr(llama, "PER_LAYER", swapped)
+    other = {"q_proj": "o_proj", "o_proj": "q_proj"}
+    text = (files("corelm_interchange") / "families/llama.yaml").read_text()
+    swapped = family_file.read(re.sub("[qo]_proj", lambda found: other[found[0]], text))
+    monkeypatch.setattr(family, "families", lambda: {"llama": family.Family("llama", swapped)})
     with pytest.raises(UserError, match="transformers computes other logits"):
         PART.write(model_of(), tmp_path, Notes())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_tensor_that_changed_on_the_way_is_noticed(tmp_path, monkeypatch):
-    def careless(folder, tensors):
-        changed = {name: tensor.clone() for name, tensor in tensors.items()}
+    def careless(folder, described, read, largest):
+        changed = {name: read(name).clone() for name in described}
         changed["model.norm.weight"][3] += 1e-6
         save_file(changed, folder / "model.safetensors")
 
-    monkeypatch.setattr("corelm_interchange.hugging_face.write_tensors", careless)
+    monkeypatch.setattr("corelm_interchange.hugging_face.write_shards", careless)
     with pytest.raises(UserError, match=r"the tensor final_norm\.weight differs"):
         PART.write(model_of(), tmp_path, Notes())
     assert list(tmp_path.iterdir()) == []
@@ -392,7 +403,7 @@ def test_a_quantized_model_is_written_as_the_weights_it_stands_for(tmp_path):
     assert "quantized maps were written as the weights that their codes stand for" in watch.notes
     assert_same_logits(model, transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval())
     weight = model.layers[0].attention.query.canonical().dequantize()
-    assert torch.equal(read_tensors(tmp_path)["model.layers.0.self_attn.q_proj.weight"], weight)
+    assert torch.equal(Files(tmp_path).tensor("model.layers.0.self_attn.q_proj.weight"), weight)
 
 
 def test_only_folders_with_a_config_are_recognised(tmp_path):
@@ -401,3 +412,33 @@ def test_only_folders_with_a_config_are_recognised(tmp_path):
     assert PART.recognises(tmp_path)
     shutil.rmtree(tmp_path)
     assert not PART.recognises(tmp_path)
+
+
+def test_a_family_may_be_named(tmp_path):
+    named = HuggingFace(HuggingFace.Config(family="gpt2"))
+    resolved = ModelConfig.model_validate(section()).model_dump(mode="json")
+    assert "the nearest, gpt2, has no counterpart for" in named.refuses(resolved)
+    assert HuggingFace(HuggingFace.Config(family="llama")).refuses(resolved) is None
+    with pytest.raises(UserError, match="there is no family 'gpt7'"):
+        HuggingFace(HuggingFace.Config(family="gpt7")).write(model_of(), tmp_path, Notes())
+
+
+def test_a_model_too_large_to_compare_is_said_to_be(tmp_path):
+    watch = Notes()
+    HuggingFace(HuggingFace.Config(compared=10)).write(model_of(), tmp_path, watch)
+    assert watch.notes[-1].startswith("not compared with transformers: 0.0 GB are more than the option compared")
+
+
+def test_values_that_only_one_setting_can_have_are_refused_by_name(tmp_path):
+    config = transformers.GPT2Config(vocab_size=99, n_embd=32, n_layer=1, n_head=2, n_positions=64)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**said, "add_cross_attention": True}))
+    with pytest.raises(UserError, match="add_cross_attention: True can't be read in a model of the family gpt2"):
+        PART.read(tmp_path)
+
+
+def test_an_unknown_type_is_told_those_that_there_are(tmp_path):
+    with pytest.raises(UserError, match="models of type 'mamba' can't be read") as caught:
+        PART.read(edited(tmp_path, model_type="mamba"))
+    assert "falcon, " in caught.value.remedy and "llama" in caught.value.remedy

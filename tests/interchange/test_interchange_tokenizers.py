@@ -123,13 +123,22 @@ def test_a_tokenizer_without_an_end_of_text_is_written_without(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["eos_token_id"] is None
 
 
-def test_a_tokenizer_that_no_part_can_be_is_left_out_and_said(tmp_path):
+def test_a_tokenizer_from_elsewhere_comes_along_as_it_is(tmp_path):
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     PART.write(model_with(tokenizer_of("bytes")), tmp_path, Notes())
     foreign = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
     foreign.pre_tokenizer = pre_tokenizers.Whitespace()
     foreign.save(str(tmp_path / "tokenizer.json"))
+    imported = PART.read(tmp_path)
+    assert imported.notes == []
+    assert imported.tokenizer.encode("b a b") == [1, 0, 1]
+    assert imported.tokenizer.decode([1, 0, 1]) == "b a b"
+
+
+def test_a_tokenizer_that_no_part_can_be_is_left_out_and_said(tmp_path):
+    PART.write(model_with(tokenizer_of("bytes")), tmp_path, Notes())
+    (tmp_path / "tokenizer.json").write_text('{"model": "none that the library knows"}')
     imported = PART.read(tmp_path)
     assert imported.tokenizer is None
     assert imported.notes == ["tokenizer.json: no installed tokenizer encodes as it says"]

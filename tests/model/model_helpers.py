@@ -24,8 +24,12 @@ MOE = {"use": "moe", "experts": 3, "expert": {"use": "swiglu", "width": 8}, "rou
 LAYOUTS = ["pre", "post", "branch-post", "sandwich", "parallel", "parallel-norms"]
 
 SOFTMAX = [GQA, {**GQA, "kv_heads": 1, "softcap": 5.0}, {**GQA, "kv_heads": 4, "qk_norm": "rmsnorm"}]
+YARN = {"use": "rope", "scaling": {"use": "yarn", "factor": 4.0, "original_context": 8}}
+HOT = {"use": "query-temperature", "scale": 0.5, "floor": 2}
 POSITIONS = [[], ["none"], ["rope"], [{"use": "rope", "fraction": 0.5}], ["learned"], ["alibi"], ["learned", "rope"]]
-MASKS = [["causal", "documents"], ["causal", {"use": "window", "size": 3}, "documents"]]
+POSITIONS += [[YARN], [HOT, {"use": "alibi", "rounded": "bfloat16", "scale": 0.5}]]
+MASKS = [["causal", "documents"]]
+MASKS += [["causal", {"use": rule, "size": 3}, "documents"] for rule in ("window", "chunk")]
 
 
 def config_of(**options: Any) -> ModelConfig:

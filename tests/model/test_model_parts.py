@@ -54,6 +54,44 @@ def test_a_layout_is_its_formula_and_has_the_norms_that_it_uses(layout):
     assert len([n for n, _ in block.named_parameters() if "norm" in n]) == len(norms)
 
 
+@pytest.mark.parametrize("layout", list(FORMULAS))
+@pytest.mark.parametrize("only", ["attention", "feedforward"])
+def test_a_layer_of_one_branch_is_the_layout_without_the_other(layout, only):
+    other = "feedforward" if only == "attention" else "attention"
+    model = model_of(block={"use": "residual", "layout": layout}, layers=1, **{other: None})
+    block, step = model.layers[0], begin(tokens(2, 5), None, None, None)
+    view = model.prepare(step, None, step.positions)[0]
+    x = torch.randn(2, 5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (sub,) = block.sub_layers.values()
+
+    def same(h):
+        return h
+
+    h = (sub.pre_norm or same)(x)
+    h = sub.branch_norms[only](h) if only in sub.branch_norms else h
+    y = getattr(block, only)(h, view)
+    y = sub.post_norms[only](y) if only in sub.post_norms else y
+    close(block(x, view), (sub.out_norm or same)(x + y))
+    assert len([n for n, _ in block.named_parameters() if "norm" in n]) == (2 if layout == "sandwich" else 1)
+
+
+def test_the_last_norm_may_be_left_out_or_be_one_of_its_own():
+    ids = tokens(2, 4)
+    plain = model_of(normed=False)
+    assert plain.final_norm is None
+    norms = {"norm": {"use": "rmsnorm", "eps": 1e-6}, "final_norm": {"use": "layernorm", "eps": 1e-3}}
+    model = model_of(**norms)
+    assert type(model.final_norm).__name__ == "LayerNorm"
+    assert (model.final_norm.epsilon, model.layers[0].sub_layers["attention"].pre_norm.epsilon) == (1e-3, 1e-6)
+    seen = []
+    handle = model.final_norm.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    hidden = model.hidden(ids)
+    handle.remove()
+    wide = seen[0] - seen[0].mean(-1, keepdim=True)
+    expected = wide / (wide.square().mean(-1, keepdim=True) + 1e-3).sqrt()
+    close(hidden, expected * model.final_norm.weight + model.final_norm.bias)
+
+
 def test_what_is_carried_and_added_can_be_scaled_and_be_the_normed_stream():
     options = {"use": "residual", "layout": "pre", "alpha": 0.5, "beta": 0.25, "carry": "normed"}
     model = model_of(block=options, layers=1, attention=None)
@@ -93,6 +131,9 @@ def test_a_tied_head_multiplies_with_the_table_and_goes_back_to_its_width():
     close(plain.embedding.table.grad, hidden.sum(0).expand(len(plain.embedding.table), -1))
     untied = model_of(head={"use": "language-model", "tied": False})
     close(untied.head(hidden), hidden @ untied.head.weight.T)
+    narrow = model_of(embedding={"use": "token", "width": 6}, head={"use": "language-model", "tied": False})
+    assert narrow.head.weight.shape[1] == 6
+    close(narrow.head(hidden), narrow.embedding.project_out(hidden) @ narrow.head.weight.T)
 
 
 def test_initialisations_have_the_deviations_that_they_declare():

@@ -215,3 +215,17 @@ def test_a_state_of_another_number_of_rows_is_refused():
     model = model_of()
     with pytest.raises(ValueError, match="2 rows can't continue a state of 3"):
         model.hidden(tokens(2, 2), state=model.new_state(3))
+
+
+def test_slots_that_hold_the_same_tokens_share_their_indices():
+    blocks = {"near": {"mask": WINDOW}, "far": {}}
+    model, ids = model_of(blocks=blocks, pattern=["near", "far"], layers=4), tokens(1, 8)
+    state = model.new_state(1)
+    for piece in ids.split([5, 1, 1, 1], dim=1):
+        model.hidden(piece, state=state)
+        near, far, near_too, far_too = (state.slots(layer)["kv"].view().index for layer in range(4))
+        assert near is near_too
+        assert far is far_too
+        assert far.tolist() == list(range(state.length))
+        assert near.tolist() == far.tolist()[-len(near) :]
+    assert len(near) == 3

@@ -94,7 +94,7 @@ class Hot(Position):
 
     hooks = frozenset({"query"})
 
-    def prepare(self, positions: Tensor) -> Tensor:
+    def prepare(self, positions: Tensor, lengths: Tensor | None = None) -> Tensor:
         return 2.0 + positions[:, None, :, None]
 
     def scale_query(self, q: Tensor, prepared: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Setting:
             documents=documents,
             past=past,
         )
-        view = MaskView(self.rules, MaskFacts(documents, valid))
+        view = MaskView(self.rules, MaskFacts(documents, valid, positions, upto))
         return LayerStep(step, PositionView(prepared, positions), view, slots)
 
     def run(self, x: Tensor) -> Tensor:

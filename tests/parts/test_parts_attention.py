@@ -3,15 +3,36 @@ import math
 import pytest
 import torch
 from corelm_attention import kernels
-from corelm_attention.kernels import attend
+from corelm_attention.kernels import attend as attend_heads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parts_helpers import Hot, Setting, build, layer, normal
 
-from corelm.kinds import ModelContext, Spec, declared
+from corelm.kinds import Heads, LayerContext, ModelContext, Spec, declared
 
 HEADS = st.sampled_from([(4, 4), (4, 2), (4, 1), (3, 1), (6, 3)])
 EXACT = {"atol": 1e-10, "rtol": 1e-10}
+OPTIONS = [
+    {},
+    {"qk_norm": "rmsnorm"},
+    {"softcap": 2.0},
+    {"scale": 0.7, "qkv_bias": True},
+    {"output_bias": True, "qk_norm": {"use": "layernorm"}},
+    {"sinks": True},
+    {"sinks": True, "softcap": 2.0, "inverse_layer_scale": True},
+    {"output_gate": True, "qkv_bias": True},
+    {"qk_norm": "rmsnorm", "qk_norm_of": "vector"},
+    {"qk_norm": {"use": "rmsnorm", "weight": False}, "qk_norm_of": "rotated", "sinks": True, "output_gate": True},
+]
+
+
+def attend(kernel, q, k, v, *, mask=None, bias=None, scale=0.5, sinks=None, **more):
+    """Mix under a mask and biases as tensors."""
+    blind = None
+    if mask is not None:
+        blind = ~mask.any(-1, keepdim=True)
+        bias = torch.where(mask | blind, 0.0 if bias is None else bias, -torch.inf)
+    return attend_heads(kernel, Heads(q, k, v, scale, sinks=sinks), addend=bias, blind=blind, **more)
 
 
 @st.composite
@@ -19,19 +40,10 @@ def situations(draw, shortest=1):
     """An attention in some surroundings, and its input."""
     heads, kv_heads = draw(HEADS)
     options = {"heads": heads, "kv_heads": kv_heads, "head_dim": 4}
-    options |= draw(
-        st.sampled_from(
-            [
-                {},
-                {"qk_norm": "rmsnorm"},
-                {"softcap": 2.0},
-                {"scale": 0.7, "qkv_bias": True},
-                {"output_bias": True, "qk_norm": {"use": "layernorm"}},
-            ]
-        )
-    )
+    options |= draw(st.sampled_from(OPTIONS))
     seed, length = draw(st.integers(0, 999)), draw(st.integers(shortest, 8))
-    part = build("attention", {"use": "gqa", **options}, layer(12), seed=seed, scale=draw(st.sampled_from([1, 5])))
+    place = LayerContext(12, 3, 64, 0, index=draw(st.sampled_from([0, 2])))
+    part = build("attention", {"use": "gqa", **options}, place, seed=seed, scale=draw(st.sampled_from([1, 5])))
     position = draw(
         st.sampled_from(
             [[], ["rope"], ["alibi"], [{"use": "rope", "fraction": 0.5, "pairing": "interleaved"}, "alibi"]]
@@ -56,12 +68,17 @@ def loop_oracle(setting, x):
     part, (batch, time, _) = setting.part, x.shape
     config, group = part.config, part.heads // part.kv_heads
     step = setting.step(batch, 0, time)
-    q = part.query(x).unflatten(-1, (part.heads, -1))
-    k = part.key(x).unflatten(-1, (part.kv_heads, -1))
+    q, k = part.query(x), part.key(x)
+    if config.qk_norm is not None and config.qk_norm_of == "vector":
+        q, k = part.query_norm(q), part.key_norm(k)
+    q, k = q.unflatten(-1, (part.heads, -1)), k.unflatten(-1, (part.kv_heads, -1))
     v = part.value(x).unflatten(-1, (part.kv_heads, -1))
-    if config.qk_norm is not None:
+    if config.qk_norm is not None and config.qk_norm_of == "head":
         q, k = part.query_norm(q), part.key_norm(k)
     q, k = step.position.rotate(q.transpose(1, 2), k.transpose(1, 2))
+    if config.qk_norm is not None and config.qk_norm_of == "rotated":
+        q, k = part.query_norm(q), part.key_norm(k)
+    scale = (config.scale or part.head_dim**-0.5) / (part.layer.index + 1 if config.inverse_layer_scale else 1)
     bias = step.position.scores(step.step.index, step.step.index)
     allowed = step.mask.dense(step.step.index, step.step.index)
     heads = torch.zeros(batch, time, part.heads, part.head_dim, dtype=x.dtype)
@@ -72,7 +89,7 @@ def loop_oracle(setting, x):
                 for s in range(time):
                     if not allowed[b % len(allowed), 0, t, s]:
                         continue
-                    score = float(q[b, h, t] @ k[b, h // group, s]) * (config.scale or part.head_dim**-0.5)
+                    score = float(q[b, h, t] @ k[b, h // group, s]) * scale
                     if config.softcap is not None:
                         score = config.softcap * math.tanh(score / config.softcap)
                     if bias is not None:
@@ -81,9 +98,12 @@ def loop_oracle(setting, x):
                 if weights:
                     top = max(weights.values())
                     total = sum(math.exp(w - top) for w in weights.values())
+                    if config.sinks:
+                        total += math.exp(float(part.sinks[h]) - top)
                     for s, w in weights.items():
                         heads[b, t, h] += math.exp(w - top) / total * v[b, s, h // group]
-    return part.output(heads.flatten(2))
+    gate = torch.sigmoid(part.gate(x)) if config.output_gate else 1.0
+    return part.output(heads.flatten(2) * gate)
 
 
 @settings(max_examples=50, deadline=None)
@@ -169,23 +189,29 @@ KERNELS = ["explicit", "sdpa-mask", "sdpa-bias"]
     time=st.integers(1, 9),
     past=st.integers(0, 4),
     biased=st.booleans(),
+    sunk=st.booleans(),
+    width=st.sampled_from([4, 2, 7]),
     magnitude=st.sampled_from([1.0, 300.0]),
     seed=st.integers(0, 999),
 )
-def test_kernels_agree_forward_and_backward_also_where_nothing_is_allowed(heads, time, past, biased, magnitude, seed):
+def test_kernels_agree_forward_and_backward_also_where_nothing_is_allowed(
+    heads, time, past, biased, sunk, width, magnitude, seed
+):
     q = normal(2, heads[0], time, 4, seed=seed) * magnitude
-    k, v = normal(2, 2, heads[1], time + past, 4, seed=seed + 1)
+    k, v = normal(2, heads[1], time + past, 4, seed=seed + 1), normal(2, heads[1], time + past, width, seed=seed + 4)
+    sinks = (normal(heads[0], seed=seed + 5) * magnitude).requires_grad_()
     mask = torch.rand(2, 1, time, time + past, generator=torch.Generator().manual_seed(seed)) > 0.5
     mask[0, :, 0] = False
     bias = normal(1, heads[0], time, time + past, seed=seed + 2) if biased else None
-    weight = normal(2, heads[0], time, 4, seed=seed + 3)
+    weight = normal(2, heads[0], time, width, seed=seed + 3)
     results = {}
     for kernel in KERNELS[: 3 if biased else 2]:
         inputs = [t.clone().requires_grad_() for t in (q, k, v)]
-        y = attend(kernel, *inputs, mask=mask, bias=bias, scale=0.5)
-        assert torch.equal(y[0, :, 0], torch.zeros(heads[0], 4, dtype=torch.float64))
+        sinks.grad = torch.zeros_like(sinks)
+        y = attend(kernel, *inputs, mask=mask, bias=bias, scale=0.5, sinks=sinks if sunk else None)
+        assert torch.equal(y[0, :, 0], torch.zeros(heads[0], width, dtype=torch.float64))
         (y * weight).sum().backward()
-        results[kernel] = [y.detach(), *(t.grad for t in inputs)]
+        results[kernel] = [y.detach(), *(t.grad for t in inputs), sinks.grad]
         assert all(t.isfinite().all() for t in results[kernel])
     for kernel in results:
         for found, expected in zip(results[kernel], results["explicit"], strict=True):
@@ -193,23 +219,44 @@ def test_kernels_agree_forward_and_backward_also_where_nothing_is_allowed(heads,
 
 
 @settings(max_examples=20, deadline=None)
-@given(heads=HEADS, time=st.sampled_from([1, 2, 63, 64, 65, 129]), seed=st.integers(0, 99))
-def test_the_causal_kernel_equals_the_explicit_one(heads, time, seed):
-    q, k = normal(1, heads[0], time, 4, seed=seed), normal(1, heads[1], time, 4, seed=seed + 1)
+@given(heads=HEADS, time=st.sampled_from([1, 2, 63, 64, 65, 129]), sunk=st.booleans(), seed=st.integers(0, 99))
+def test_kernels_that_skip_what_is_later_equal_those_that_mask_it(heads, time, sunk, seed):
+    q, k = normal(2, heads[0], time, 4, seed=seed), normal(2, heads[1], time, 4, seed=seed + 1)
+    sinks = normal(heads[0], seed=seed + 2).requires_grad_()
     mask = torch.ones(time, time, dtype=torch.bool).tril()[None, None]
+    ways = [
+        ("explicit", mask, False),
+        ("explicit", mask, True),
+        ("explicit", None, True),
+        ("sdpa-causal", None, True),
+    ]
     results = []
-    for kernel in ("sdpa-causal", "explicit"):
+    for kernel, given_mask, causal in ways:
         inputs = [t.clone().requires_grad_() for t in (q, k, k)]
-        y = attend(kernel, *inputs, mask=mask if kernel == "explicit" else None, bias=None, scale=0.5)
+        sinks.grad = torch.zeros_like(sinks)
+        y = attend(kernel, *inputs, mask=given_mask, causal=causal, sinks=sinks if sunk else None)
         y.square().sum().backward()
-        results.append([y.detach(), *(t.grad for t in inputs)])
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
+        results.append([y.detach(), *(t.grad for t in inputs), sinks.grad])
+    for result in results[1:]:
+        for found, expected in zip(result, results[0], strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
 
 
-def names(part, time=8, keys=None, plain=True, biased=False):
-    q, k = part.query.weight.new_zeros(1, 4, time, 4), part.query.weight.new_zeros(1, 2, keys or time, 4)
-    return part.kernel(q.requires_grad_(torch.is_grad_enabled()), k, plain=plain, biased=biased)
+@pytest.mark.parametrize("kernel", ["explicit", "sdpa-mask"])
+def test_a_sink_is_a_gate_by_the_sum_of_exponentials(kernel):
+    q, k, v = normal(2, 4, 3, 4), normal(2, 2, 5, 4, seed=1), normal(2, 2, 5, 4, seed=2)
+    sinks, scale = normal(4, seed=3), 0.5
+    scores = scale * q @ k.repeat_interleave(2, 1).transpose(-1, -2)
+    gate = torch.sigmoid(scores.logsumexp(-1, keepdim=True) - sinks[:, None, None])
+    plain = attend(kernel, q, k, v, scale=scale)
+    torch.testing.assert_close(attend(kernel, q, k, v, scale=scale, sinks=sinks), plain * gate, **EXACT)
+
+
+def names(part, time=8, keys=None, plain=True, biased=False, width=4):
+    new = part.query.weight.new_zeros
+    q, k, v = new(1, 4, time, 4), new(1, 2, keys or time, 4), new(1, 2, keys or time, width)
+    heads = Heads(q.requires_grad_(torch.is_grad_enabled()), k, v, 0.5, part.config.softcap, part.sinks)
+    return part.kernel(heads, plain=plain, biased=biased)
 
 
 def test_slices_of_the_explicit_kernel_change_nothing(monkeypatch):
@@ -220,6 +267,8 @@ def test_slices_of_the_explicit_kernel_change_nothing(monkeypatch):
     for rows in (1, 2):
         monkeypatch.setattr(kernels, "SLICE_BYTES", rows * 4 * 6 * 6 * 8)
         torch.testing.assert_close(attend("explicit", q, k, k, **options), whole, **EXACT)
+        monkeypatch.setattr(kernels, "BLOCK", 4)
+        torch.testing.assert_close(attend("explicit", q, k, k, causal=True, **options), whole, **EXACT)
     assert attend("explicit", q[:0], k[:0], k[:0], mask=mask, bias=None, scale=0.5).shape == (0, 4, 6, 4)
 
 
@@ -229,32 +278,60 @@ def test_the_kernel_is_chosen_by_shape_and_purpose():
     assert names(part, time=4096) == "sdpa-causal"
     assert names(part, time=4096, plain=False) == "sdpa-mask"
     assert names(part, time=4096, biased=True) == "sdpa-bias"
+    assert names(part, time=8, keys=4096, plain=True) == "explicit"
+    assert names(part, time=1024, keys=4096, plain=True) == "sdpa-mask"
     with torch.no_grad():
-        assert names(part) == "sdpa-causal"
-        assert names(part, time=1, keys=9) == "sdpa-mask"
-        assert names(part, time=3, keys=9) == "sdpa-mask"
-        assert names(part, biased=True) == "sdpa-bias"
+        assert names(part) == "explicit"
+        assert names(part, time=1, keys=10**6) == "explicit"
+        assert names(part, time=4096) == "sdpa-causal"
+        assert names(part, time=4096, biased=True) == "sdpa-bias"
     half = build("attention", {"use": "gqa", "heads": 4, "kv_heads": 2}, layer(16)).bfloat16()
-    assert [names(half, time=t) for t in (512, 513)] == ["explicit", "sdpa-causal"]
-    assert [names(part.float(), time=t) for t in (128, 129)] == ["explicit", "sdpa-causal"]
+    for precise in (half, part.float()):
+        assert [names(precise, time=t) for t in (512, 513)] == ["explicit", "sdpa-causal"]
+    with torch.no_grad():
+        assert names(half, time=4096) == "explicit"
     capped = build("attention", {"use": "gqa", "heads": 4, "softcap": 5.0}, layer(16))
     assert names(capped, time=4096) == "explicit"
     dropping = build("attention", {"use": "gqa", "heads": 4, "dropout": 0.5}, layer(16))
     with torch.no_grad():
-        assert names(dropping) == "sdpa-causal"
-        assert names(dropping.train()) == "explicit"
+        assert names(dropping, time=4096) == "sdpa-causal"
+        assert names(dropping.train(), time=4096) == "explicit"
 
 
-def test_no_mask_is_made_on_the_plain_fused_paths():
-    part = build("attention", {"use": "gqa", "heads": 4, "kv_heads": 2}, layer(16))
+@pytest.mark.parametrize("sinks", [False, True])
+def test_no_mask_is_made_on_the_plain_paths(sinks, monkeypatch):
+    part = build("attention", {"use": "gqa", "heads": 4, "kv_heads": 2, "sinks": sinks}, layer(16))
     setting = Setting(part, ["rope"])
-    with torch.no_grad():
+    for fused in (False, True):
+        monkeypatch.setattr(kernels, "EXPLICIT_SCORES", 0 if fused else 512)
         step = setting.step(1, 0, 6)
         part(normal(1, 6, 16), step)
-        assert step.mask.memo == {}
+        assert not step.mask.memo
         step = setting.step(1, 5, 6)
         part(normal(1, 1, 16), step)
-        assert step.mask.memo == {}
+        assert not step.mask.memo
+
+
+def test_layers_share_what_masks_and_biases_add_to_scores():
+    part = build("attention", {"use": "gqa", "heads": 4}, layer(16))
+    documents = torch.tensor([[0, 0, 1, 1, 1]])
+    step = Setting(part, ["alibi"], documents=documents).step(1, 0, 5)
+    x = normal(1, 5, 16)
+    first = part(x, step)
+    assert len(step.mask.addends) == 1
+    kept = step.mask.addends[0][3]
+    assert torch.equal(part(x, step), first)
+    assert len(step.mask.addends) == 1
+    assert step.mask.addends[0][3] is kept
+
+
+def test_a_norm_that_commutes_with_the_rotation_gives_the_same_before_and_after_it():
+    x, outputs = normal(2, 5, 16), []
+    for place in ("head", "rotated"):
+        options = {"qk_norm": {"use": "rmsnorm", "weight": False}, "qk_norm_of": place}
+        part = build("attention", {"use": "gqa", "heads": 4, "kv_heads": 2, **options}, layer(16))
+        outputs.append(Setting(part, ["rope"]).run(x))
+    torch.testing.assert_close(*outputs, **EXACT)
 
 
 def test_grouped_heads_are_multi_head_attention_with_repeated_keys_and_values():
@@ -270,7 +347,9 @@ def test_grouped_heads_are_multi_head_attention_with_repeated_keys_and_values():
     torch.testing.assert_close(Setting(grouped, ["rope"]).run(x), Setting(full, ["rope"]).run(x), **EXACT)
 
 
-@pytest.mark.parametrize("options", [{}, {"qk_norm": "rmsnorm", "softcap": 3.0}])
+@pytest.mark.parametrize(
+    "options", [{}, {"qk_norm": "rmsnorm", "softcap": 3.0}, {"sinks": True, "output_gate": True}]
+)
 def test_gradients_are_right(options):
     part = build("attention", {"use": "gqa", "heads": 2, "head_dim": 2, **options}, layer(4))
     setting = Setting(part, ["rope", "alibi"], valid=torch.tensor([[False, True, True]]))
@@ -317,6 +396,7 @@ def test_dropout_acts_in_training_only():
     [
         ({"heads": 5}, ("heads",), "heads-do-not-divide-dim"),
         ({"heads": 4, "kv_heads": 3}, ("kv_heads",), "kv-heads-do-not-divide-heads"),
+        ({"heads": 4, "qk_norm_of": "vector"}, ("qk_norm_of",), "qk-norm-of-without-qk-norm"),
     ],
 )
 def test_impossible_heads_are_refused(options, path, code):

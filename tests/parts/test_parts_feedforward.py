@@ -49,6 +49,23 @@ def test_every_activation_is_its_formula(name):
     torch.testing.assert_close(activation.combine(x, x + 1), activated(name, x) * (x + 1), atol=1e-12, rtol=1e-12)
 
 
+@pytest.mark.parametrize("options", [{}, {"limit": 1.5, "slope": 1.0}])
+def test_the_clamped_unit_is_its_formula(options):
+    limit, slope = options.get("limit", 7.0), options.get("slope", 1.702)
+    gates, values = torch.linspace(-12, 12, 49, dtype=torch.float64), torch.linspace(11, -11, 49, dtype=torch.float64)
+
+    def pair(gate, value):
+        gate = min(gate, limit)
+        return (max(-limit, min(value, limit)) + 1) * gate * sigmoid(slope * gate)
+
+    expected = [pair(g, v) for g, v in zip(gates.tolist(), values.tolist(), strict=True)]
+    activation = build("activation", {"use": "clamped-swiglu", **options})
+    torch.testing.assert_close(
+        activation.combine(gates, values), torch.tensor(expected, dtype=torch.float64), **EXACT
+    )
+    torch.testing.assert_close(activation.combine(gates, 0 * values), activation(gates), **EXACT)
+
+
 def run(part, x, **facts):
     return part(x, Setting(part, **facts, mask=["causal"]).step(len(x), 0, x.shape[1]))
 
@@ -109,6 +126,9 @@ def test_feedforwards_can_be_made_without_memory_and_declare_every_parameter(use
 
 ROUTERS = st.fixed_dictionaries(
     {
+        "bias": st.booleans(),
+        "selection_bias": st.booleans(),
+        "weigh": st.sampled_from(["output", "input"]),
         "score": st.sampled_from(["softmax", "sigmoid"]),
         "order": st.sampled_from(["score-then-top-k", "top-k-then-score"]),
         "normalise": st.booleans(),
@@ -125,9 +145,19 @@ def mixture(experts=4, chosen=2, seed=0, scale=1.0, router=None, **options):
 
 def routed(part, token):
     """Experts and weights of one token, by the definition."""
-    config = part.config.router.config
-    logits = (part.router.weight @ token).tolist()
-    best = sorted(range(len(logits)), key=lambda e: -logits[e])[: config.chosen]
+    config, router = part.config.router.config, part.router
+    logits = (router.weight @ token + (router.bias if config.bias else 0)).tolist()
+    everyone = range(len(logits))
+    exps = [math.exp(logit) for logit in logits]
+    scores = [sigmoid(a) for a in logits] if config.score == "sigmoid" else [a / sum(exps) for a in exps]
+    if config.selection_bias:
+        scores = [a + b for a, b in zip(scores, router.selection_bias.tolist(), strict=True)]
+    size = len(logits) // config.groups
+    counted = 2 if config.group_score == "best-two" else 1
+    quality = [sum(sorted(scores[g * size : (g + 1) * size])[-counted:]) for g in range(config.groups)]
+    kept = sorted(range(config.groups), key=lambda g: -quality[g])[: config.groups_kept]
+    allowed = [e for e in everyone if e // size in kept]
+    best = sorted(allowed, key=lambda e: -scores[e])[: config.chosen]
     if config.score == "sigmoid":
         weights = {e: sigmoid(logits[e]) for e in best}
     else:
@@ -138,20 +168,81 @@ def routed(part, token):
 
 
 @settings(max_examples=60, deadline=None)
-@given(router=ROUTERS, experts=st.integers(1, 5), data=st.data(), shared=st.booleans(), seed=st.integers(0, 99))
+@given(
+    router=ROUTERS,
+    experts=st.integers(1, 5),
+    data=st.data(),
+    shared=st.sampled_from(["none", "whole", "gated"]),
+    seed=st.integers(0, 99),
+)
 def test_a_mixture_is_the_weighted_sum_of_the_chosen_experts(router, experts, data, shared, seed):
     chosen = data.draw(st.integers(1, experts), label="chosen")
-    options = {"shared": {"use": "mlp", "width": 3}} if shared else {}
+    options = {} if shared == "none" else {"shared": {"use": "mlp", "width": 3}, "shared_gate": shared == "gated"}
     part = mixture(experts, chosen, seed, router=router, **options)
+    if router["selection_bias"]:
+        part.router.selection_bias.copy_(normal(experts, seed=seed + 1))
     x = normal(2, data.draw(st.integers(1, 6), label="time"), 5, seed=seed)
     y = run(part, x)
     for row in range(2):
         for t in range(x.shape[1]):
             token = x[row : row + 1, t : t + 1]
-            expected = sum(w * part.experts[e](token, None) for e, w in routed(part, token[0, 0]).items())
-            if shared:
-                expected = expected + part.shared(token, None)
+            weights = routed(part, token[0, 0])
+            if router["weigh"] == "input":
+                expected = sum(part.experts[e](w * token, None) for e, w in weights.items())
+            else:
+                expected = sum(w * part.experts[e](token, None) for e, w in weights.items())
+            if shared != "none":
+                gate = torch.sigmoid(token[0, 0] @ part.shared_gate.weight[0]) if shared == "gated" else 1.0
+                expected = expected + gate * part.shared(token, None)
             torch.testing.assert_close(y[row, t], expected[0, 0], **EXACT)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    groups=st.sampled_from([(2, 1), (2, 2), (3, 2), (4, 1), (4, 3), (12, 3)]),
+    group_score=st.sampled_from(["best", "best-two"]),
+    score=st.sampled_from(["softmax", "sigmoid"]),
+    biased=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_grouped_routing_is_its_definition(groups, group_score, score, biased, seed):
+    options = {
+        "groups": groups[0],
+        "groups_kept": groups[1],
+        "group_score": group_score,
+        "score": score,
+        "scale": 2.5,
+    }
+    part = mixture(12, 3, seed, router={**options, "selection_bias": biased})
+    if biased:
+        part.router.selection_bias.copy_(normal(12, seed=seed + 1) / 4)
+    x = normal(9, 5, seed=seed)
+    routing = part.router(x)
+    for token, experts, weights in zip(x, routing.experts.tolist(), routing.weights.tolist(), strict=True):
+        assert dict(zip(experts, weights, strict=True)) == pytest.approx(routed(part, token), abs=1e-12)
+
+
+def test_a_selection_bias_is_saved_and_never_trained():
+    part = mixture(4, 2, router={"selection_bias": True})
+    assert "router.selection_bias" in part.state_dict()
+    assert "router.selection_bias" not in dict(part.named_parameters())
+    assert torch.equal(part.router.selection_bias, torch.zeros(4, dtype=torch.float64))
+    part.requires_grad_(True)
+    run(part, normal(1, 6, 5)).sum().backward()
+    assert part.router.selection_bias.grad is None
+
+
+@pytest.mark.parametrize("score", ["softmax", "sigmoid"])
+def test_routing_survives_scores_that_are_all_rounded_to_nothing_or_to_one(score):
+    part = mixture(4, 2, router={"score": score}).float()
+    with torch.no_grad():
+        part.router.weight.copy_(torch.tensor([[-200.0], [-300.0], [-210.0], [-400.0]]).expand(-1, 5))
+        ones = torch.ones(2, 5)
+        low, high = part.router(ones), part.router(-ones)
+    assert low.weights.isfinite().all()
+    assert low.probabilities.isfinite().all()
+    assert sorted(low.experts[0].tolist()) == [0, 2]
+    assert sorted(high.experts[0].tolist()) == [1, 3]
 
 
 def test_all_experts_chosen_is_the_dense_mixture():
@@ -244,5 +335,10 @@ def test_impossible_mixtures_are_refused():
     too_many = {"use": "top-k", "chosen": 3}
     assert problems(experts=2, router=too_many) == [(("router",), "more-chosen-than-experts")]
     assert problems(expert="moe") == [(("expert",), "mixture-in-mixture")]
+    assert problems(shared_gate=True) == [(("shared_gate",), "gate-without-shared")]
+    for groups in ({"groups": 3}, {"groups": 2, "groups_kept": 3}):
+        assert problems(router={"use": "top-k", **groups}) == [(("router",), "groups-do-not-divide")]
+    few = {"use": "top-k", "chosen": 5, "groups": 2}
+    assert problems(router=few) == [(("router",), "more-chosen-than-experts")]
     with pytest.raises(UserError, match="3 of only 2 experts"):
         build("feedforward", {"use": "moe", "experts": 2, "router": too_many}, layer(5))

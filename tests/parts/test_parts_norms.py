@@ -53,13 +53,22 @@ def test_initial_gain_is_one(name, options):
 @pytest.mark.parametrize("name", NORMS)
 @pytest.mark.parametrize(("dtype", "scale"), [(torch.float16, 1e4), (torch.float16, 1e-4), (torch.bfloat16, 1.0)])
 def test_low_precision_is_rounded_once(name, offset, dtype, scale):
-    norm = build("norm", {"use": name, "offset": offset}, 64, seed=3).to(dtype).requires_grad_(False)
-    x = (normal(50, 64, seed=1) * scale).clamp(-6e4, 6e4).to(dtype)
+    """Half a unit in the last place, besides the error of float32.
+
+    That is, with u = 2⁻²⁴ and sums of n terms: n·u of a deviation in the mean, n/2·u of its own size in the deviation,
+    u for each of six operations on an element and for the sum with the bias (Higham, 2002, sections 3.1 and 4.2).
+    """
+    n, u = 64, 2.0**-24
+    norm = build("norm", {"use": name, "offset": offset}, n, seed=3).to(dtype).requires_grad_(False)
+    x = (normal(50, n, seed=1) * scale).clamp(-6e4, 6e4).to(dtype)
     y = norm(x)
     assert y.dtype == dtype
     exact = norm.double()(x.double())
-    ulp = torch.nextafter(exact.abs().to(dtype), torch.tensor(math.inf, dtype=dtype)).double() - exact.abs().to(dtype)
-    assert bool(((y.double() - exact).abs() <= 0.51 * ulp + 1e-6).all())  # 1e-6: a bias may cancel
+    gain, bias = norm.weight + offset, getattr(norm, "bias", torch.zeros(n, dtype=torch.float64))
+    single = u * (n * gain.abs() + (n / 2 + 6) * (exact - bias).abs() + bias.abs())
+    rounded = exact.abs().to(dtype)
+    ulp = torch.nextafter(rounded, torch.tensor(math.inf, dtype=dtype)).double() - rounded
+    assert bool(((y.double() - exact).abs() <= 0.5 * ulp + single).all())
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -94,3 +103,33 @@ def test_an_offset_without_weight_is_refused():
     (problem,) = spec.part.check(spec.config, ModelContext(8, 1, 8, 0))
     assert problem.code == "offset-without-weight"
     assert problem.path == ("offset",)
+
+
+@pytest.mark.parametrize("weight", [True, False])
+@pytest.mark.parametrize("needed", ["both", "x", "weight"])
+def test_gradients_are_those_of_the_plain_formula(weight, needed):
+    norm = build("norm", {"use": "rmsnorm", "weight": weight, "eps": 0.1}, 7)
+    x = normal(3, 5, 7).requires_grad_(needed != "weight")
+    if weight:
+        norm.weight.requires_grad_(needed != "x")
+    wanted = [t for t in (x, norm.weight) if t is not None and t.requires_grad]
+    if not wanted:
+        return
+    plain = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 0.1) * (norm.weight if weight else 1.0)
+    upstream = normal(3, 5, 7, seed=1)
+    expected = torch.autograd.grad(plain, wanted, upstream)
+    for found, right in zip(torch.autograd.grad(norm(x), wanted, upstream), expected, strict=True):
+        torch.testing.assert_close(found, right, atol=1e-12, rtol=1e-12)
+
+
+def test_rmsnorm_is_one_function_with_gradients_without_in_small_and_when_compiled():
+    norm = build("norm", "rmsnorm", 32).float()
+    x = normal(4, 600, 32).float()
+    with_gradients = norm(x)
+    with torch.no_grad():
+        torch.testing.assert_close(norm(x), with_gradients, atol=0, rtol=0)
+        torch.testing.assert_close(norm(x[:1, :9]), with_gradients[:1, :9], atol=2e-6, rtol=2e-6)
+    compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), with_gradients, atol=2e-6, rtol=2e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(norm(x), with_gradients)

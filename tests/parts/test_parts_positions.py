@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from parts_helpers import build, normal
 
 from corelm.errors import UserError
-from corelm.kinds import ModelContext, PositionGeometry, Spec
+from corelm.kinds import ModelContext, PositionGeometry, PositionView, Spec
 
 SHAPES = st.sampled_from([(8, 1.0), (8, 0.5), (16, 0.25), (10, 0.7), (7, 1.0), (6, 0.4)])
 PAIRINGS = st.sampled_from(["half", "interleaved"])
@@ -89,6 +89,18 @@ def test_rope_positions_belong_to_rows_and_history_does_not_matter():
     assert torch.equal(part, both[:, :, 2:])
 
 
+@pytest.mark.parametrize("pairing", ["half", "interleaved"])
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_the_gradient_of_rope_is_the_opposite_turn(pairing, fraction):
+    scaling = {"use": "yarn", "factor": 4.0, "original_context": 16}
+    scheme = rope(8, pairing=pairing, fraction=fraction, scaling=scaling)
+    assert scheme.attention_factor > 1
+    prepared = scheme.prepare(torch.tensor([[3, 0, 7]]))
+    q, k = normal(1, 2, 3, 8).requires_grad_(), normal(1, 1, 3, 8, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda q, k: scheme.rotate(q, k, prepared), (q, k))
+    assert torch.autograd.gradgradcheck(lambda q, k: scheme.rotate(q, k, prepared), (q, k))
+
+
 def test_rope_without_a_pair_says_so():
     with pytest.raises(UserError, match="nothing to rotate") as error:
         rope(8, fraction=0.2)
@@ -149,9 +161,52 @@ def test_alibi_rows_have_their_own_positions():
     both = scheme.scores(positions, positions)
     assert both.shape == (2, 4, 3, 3)
     assert torch.equal(both[1:], scheme.scores(positions[1:], positions[1:]))
-    alike = positions[:1].expand(2, -1)
-    assert torch.equal(scheme.scores(alike, alike), both[:1])
-    assert torch.equal(scheme.scores(positions, alike)[1], scheme.scores(positions[1:], alike[1:])[0])
+    alike, index = positions[:1].expand(2, -1), torch.arange(3)
+    assert torch.equal(PositionView([(scheme, None)], alike).scores(index, index), both[:1])
+    view = PositionView([(scheme, None)], positions)
+    assert view.scores(index[1:], index) is view.scores(view.memo[0][0], index)
+    assert torch.equal(view.scores(index[1:], index), both[:, :, 1:])
+
+
+@pytest.mark.parametrize("heads", [4, 12])
+def test_alibi_rounds_and_scales_as_falcon_does(heads):
+    falcon = pytest.importorskip("transformers.models.falcon.modeling_falcon")
+    options = {"rounded": "bfloat16", "scale": 0.5}
+    scheme = build("position", {"use": "alibi", **options}, PositionGeometry(8 * heads, heads, 4, 16))
+    assert not scheme.relative
+    time = 700
+    theirs = falcon.build_alibi_tensor(torch.ones(1, time, dtype=torch.long), heads, torch.float32)
+    positions = torch.arange(time)[None]
+    for query in (0, 5, 299, 699):
+        found = scheme.scores(positions[:, query : query + 1], positions[:, : query + 1])[0, :, 0]
+        wanted = theirs[:, 0, : query + 1] * 0.5
+        # What is the same for all keys of a query makes no difference to the softmax.
+        torch.testing.assert_close(found - found[:, :1], wanted - wanted[:, :1])
+        assert float(found[:, -1].abs().max()) == 0
+
+
+def test_query_temperature_is_that_of_llama_4():
+    scheme = build("position", {"use": "query-temperature", "scale": 0.1, "floor": 4}, PositionGeometry(8, 2, 4, 16))
+    positions = torch.arange(20)
+    q = normal(1, 2, 20, 4)
+    factors = torch.log1p(torch.floor((positions.float() + 1.0) / 4)) * 0.1 + 1.0
+    found = scheme.scale_query(q, scheme.prepare(positions[None]))
+    torch.testing.assert_close(found, q * factors[:, None].double(), rtol=1e-6, atol=0)
+    assert torch.equal(found[:, :, :3], q[:, :, :3])
+    rounded = scheme.scale_query(q.bfloat16(), scheme.prepare(positions[None]))
+    assert torch.equal(rounded, (q.bfloat16().float() * factors[:, None]).bfloat16())
+
+
+def test_learned_positions_with_an_offset_are_those_of_opt():
+    opt = pytest.importorskip("transformers.models.opt.modeling_opt")
+    scheme = build("position", {"use": "learned", "offset": 2}, PositionGeometry(4, 2, 2, 6))
+    theirs = opt.OPTLearnedPositionalEmbedding(6, 4)
+    assert theirs.weight.shape == scheme.table.shape
+    theirs.weight.data = scheme.table.detach().clone()
+    valid = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]])
+    positions = torch.tensor([[0, 1, 2, 3, 4], [0, 0, 0, 1, 2]])
+    found = scheme.embed(torch.zeros(2, 5, 4, dtype=torch.float64), positions)
+    assert torch.equal(found[valid.bool()], theirs(valid)[valid.bool()])
 
 
 def test_none_has_no_hooks():

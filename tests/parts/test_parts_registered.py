@@ -11,13 +11,14 @@ PARTS = [record for record in registration.active().records if record.plugin in 
 EXPECTED = {
     f"{kind}/{name}"
     for kind, names in {
-        "activation": "gelu gelu-tanh identity quick-gelu relu relu-squared sigmoid silu",
-        "attention": "gated-linear gqa",
+        "activation": "clamped-swiglu gelu gelu-tanh identity quick-gelu relu relu-squared sigmoid silu",
+        "attention": "gated-delta gated-linear gqa latent mamba2",
         "feedforward": "glu mlp moe swiglu",
-        "mask": "causal documents window",
+        "mask": "causal chunk documents window",
         "norm": "layernorm rmsnorm",
-        "position": "alibi learned none rope",
+        "position": "alibi learned none query-temperature rope",
         "router": "top-k",
+        "scaling": "dynamic linear llama3 longrope yarn",
         "sampler": "greedy min-p repetition-penalty temperature top-k top-p",
     }.items()
     for name in names.split()
@@ -33,7 +34,7 @@ def test_all_parts_are_there():
 def test_a_part_is_what_its_record_says(record):
     part = record.load()
     assert issubclass(part, registration.active().kinds[record.kind].load())
-    assert part.__doc__.strip().splitlines()[0] == record.summary
+    assert part.__doc__.strip().splitlines()[0].removesuffix(".") == record.summary
     for name, field in part.Config.model_fields.items():
         assert field.description, name
 

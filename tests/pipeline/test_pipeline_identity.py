@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from corelm_data.text_files import TextFiles
 
 from corelm.errors import UserError
 from corelm.pipeline.runner import run
@@ -36,6 +37,32 @@ def test_a_run_folder_can_be_moved(project):
     project.out.rename(moved)
     result = run(project.recipe, moved)
     assert redone(result) == set() and str(moved) in result["base"].folder
+
+
+def test_the_recipe_can_be_moved_with_its_text(project):
+    (project.folder / "more.jsonl").write_text('{"text": "One more document."}\n' * 4)
+    tuned = "  tuned:\n    use: finetune\n    from: base\n    batch: 2\n    data: {source: {use: jsonl, path: more.jsonl}}\n"
+    project.recipe.write_text(project.recipe.read_text() + tuned)
+    out = project.folder.with_name("runs-elsewhere")
+    run(project.recipe, out)
+    project.folder = project.folder.rename(project.folder.with_name("moved"))
+    assert redone(run(project.recipe, out)) == set()
+    (project.folder / "more.jsonl").write_text('{"text": "Another document."}\n' * 4)
+    (project.folder / "text" / "00.txt").rename(project.folder / "text" / "zero.txt")
+    result = run(project.recipe, out)
+    assert "data.text-files" in result["corpus"].reason and "data.jsonl" in result["tuned"].reason
+
+
+def test_sources_are_read_for_their_fingerprint_once_in_a_run(project, monkeypatch):
+    asked = []
+    fingerprint = TextFiles.fingerprint
+    monkeypatch.setattr(TextFiles, "fingerprint", lambda self: asked.append(self) or fingerprint(self))
+    data = "    data: {source: {use: text-files, paths: [text]}}\n"
+    for name in ("one", "two"):
+        stage = f"  {name}:\n    use: finetune\n    from: base\n    batch: 2\n{data}"
+        project.recipe.write_text(project.recipe.read_text() + stage)
+    run(project.recipe, project.out)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

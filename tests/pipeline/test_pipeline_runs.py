@@ -106,6 +106,12 @@ def test_a_clean_stop_keeps_a_checkpoint_and_the_next_run_ends_with_the_same_bit
     assert same(weights(project.run_folder), weights(tmp_path / "whole" / "tiny"))
 
 
+def test_redo_begins_a_stage_anew_that_was_cut_off(project, stopping_at):
+    with stopping_at("base", 8), pytest.raises(Interrupted):
+        run(project.recipe, project.out)
+    assert statuses(run(project.recipe, project.out, redo=["base"]))["base"] == "done"
+
+
 def test_what_an_interrupted_run_left_is_not_used_after_the_recipe_changed(project, stopping_at):
     with stopping_at("base", 8), pytest.raises(Interrupted):
         run(project.recipe, project.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,6 +159,15 @@ def test_a_plugin_that_fails_is_said_loudly_and_hides_no_other(install, capsys, 
     assert any("zz-good-parts 2.1" in line for line in told)
 
 
+def test_columns_of_the_list_of_plugins_never_touch(install, capsys):
+    long = "a_plugin_with_a_very_long_name_indeed"
+    install(**{long: GOOD, "bad": "1 / 0\n"})
+    assert main(["plugins"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in told} >= {long, "bad", "corelm_norms"}
+    assert {re.match(r"\S+ +", line).end() for line in told} == {len(long) + 2}
+
+
 @pytest.mark.parametrize("name", FAILS)
 def test_a_recipe_that_needs_what_failed_says_why_it_is_missing_and_others_are_read(install, capsys, name):
     code, reason = FAILS[name]
@@ -166,7 +176,7 @@ def test_a_recipe_that_needs_what_failed_says_why_it_is_missing_and_others_are_r
     capsys.readouterr()
     assert main(["validate", "small.yaml", "model.norm={use: peak}"]) == 2
     said = capsys.readouterr().err
-    assert "override model.norm: model.norm: unknown norm 'peak'" in said
+    assert "override model.norm: unknown norm 'peak'" in said
     assert f"plugin {name} ({name.replace('_', '-')}-parts 2.1) failed to load: " in said
     assert reason in said
     assert "Traceback" not in said
@@ -241,7 +251,7 @@ def test_a_hook_that_raises_while_a_run_is_watched_is_reported_once_and_the_run_
     assert {stage.status for stage in result.stages} == {"done"}
     told = capsys.readouterr()
     (line,) = [line for line in told.err.splitlines() if "no screen" in line]
-    assert "plugin bad-parts:bad failed in corelm_run_event(run-start) and is dropped: ValueError" in line
+    assert "plugin bad (bad-parts 2.1) failed in corelm_run_event(run-start) and is dropped: ValueError" in line
     assert told.out.count("saw run-start") == told.out.count("saw run-end") == 1
 
 
@@ -257,7 +267,7 @@ def test_a_hook_that_raises_while_it_reads_a_recipe_is_named_and_can_be_disabled
     install(bad=hooking("corelm_recipe_read(recipe)", "return recipe['nothing']"))
     assert main(["validate", "small.yaml"]) == 2
     said = capsys.readouterr().err
-    assert "the plugin bad-parts:bad failed in corelm_recipe_read: KeyError: 'nothing'" in said
+    assert "the plugin bad (bad-parts 2.1) failed in corelm_recipe_read: KeyError: 'nothing'" in said
     assert "CORELM_DISABLE" in said
     assert "Traceback" not in said
     monkeypatch.setenv("CORELM_DISABLE", "bad")

@@ -121,7 +121,7 @@ def test_it_is_listed_with_its_origin_and_importing_neither_torch_nor_its_parts(
     assert set(mine) == {f"corelm-sample:{name}" for name in ("scaled-rms", "curve-gate", "softsign")}
     norm = mine["corelm-sample:scaled-rms"]
     assert (norm["kind"], norm["name"], norm["version"]) == ("norm", "scaled-rms", "0.3.0")
-    assert norm["summary"] == "Divides by the root mean square; one gain for all features."
+    assert norm["summary"] == "Divides by the root mean square; one gain for all features"
     assert done.stderr.strip() == "[]"
 
 

@@ -119,7 +119,7 @@ def test_the_message_has_the_one_shape(tmp_path):
     assert text.splitlines()[0] == f"{path}:{line}:{column}: model.attention.kv_headz: unknown key for attention gqa"
     assert text.splitlines()[1] == "   16 |   attention: {use: gqa, heads: 4, kv_headz: 2}"
     assert text.splitlines()[2] == "      | " + " " * (column - 1) + "^^^^^^^^ did you mean 'kv_heads'?"
-    assert "keys: use, heads, kv_heads" in text and "see: corelm describe attention/gqa" in text
+    assert "  keys: use, heads, " in text and " kv_heads, " in text and "see: corelm describe attention/gqa" in text
 
 
 def test_problems_are_there_for_machines(tmp_path):
@@ -145,6 +145,64 @@ def test_a_mistake_in_the_base_is_told_once_however_many_blocks_inherit_it(tmp_p
     assert [(p.code, p.mark.line) for p in found] == [("greater-than", 18)]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "paths"),
+    [
+        ("eps: 1e-6", "epss: 1e-6", ["model.norm.epss"]),
+        ("position: rope", "position: {use: rope, thta: 3}", ["model.position.thta"]),
+        ("kv_heads: 2", "kvheads: 2", ["model.attention.kvheads"]),
+        (
+            "position: rope",
+            "position: rope\n  mask: [causal, {use: window, sizes: 8}]",
+            ["model.mask.1.size", "model.mask.1.sizes"],
+        ),
+    ],
+)
+def test_a_misspelt_key_is_told_once_however_many_blocks_inherit_it(old, new, paths, tmp_path):
+    blocks = "  blocks: {near: {attention: {heads: 2}}, far: {}, none: {feedforward: null}}\n"
+    text = SMALL.replace(old, new).replace("stages:", f"{blocks}  pattern: [near, far]\nstages:")
+    assert sorted(p.dotted for p in problems(tmp_path, text)) == paths
+
+
+def test_a_misspelt_key_of_a_block_is_told_there_although_the_section_has_it_too(tmp_path):
+    text = SMALL.replace("kv_heads: 2", "kvheads: 2").replace(
+        "stages:", "  blocks: {near: {attention: {kvheads: 2}}}\n  pattern: near\nstages:"
+    )
+    assert sorted(p.dotted for p in problems(tmp_path, text)) == [
+        "model.attention.kvheads",
+        "model.blocks.near.attention.kvheads",
+    ]
+
+
+PATTERNS = [
+    ("tuned", "adapter: lora\n    targets: ['*.value', '*.attentoin.*']", "targets.1", "layers.0.attention"),
+    ("tuned", "adapter: lora\n    targets: ['*norm*']", "targets.0", "Nearest names"),
+    (
+        "small",
+        "use: quantize\n    with: round-to-nearest\n    skip: ['*.attentoin.*']",
+        "skip.0",
+        "layers.0.attention",
+    ),
+    ("small", "use: quantize\n    with: round-to-nearest\n    skip: ['*']", "", "no linear map is left"),
+]
+
+
+@pytest.mark.parametrize(("stage", "options", "below", "said"), PATTERNS)
+def test_a_pattern_that_matches_no_map_of_the_model_is_told(stage, options, below, said, tmp_path):
+    text = SMALL.replace("    use: finetune\n", f"    use: finetune\n    {options}\n", 1)
+    if stage == "small":
+        text = f"{SMALL}  small:\n    from: tuned\n    {options}\n"
+    (problem,) = problems(tmp_path, text)
+    assert problem.dotted == ".".join(filter(None, ("stages", stage, below)))
+    assert said in problem.render()
+
+
+def test_patterns_for_maps_that_a_stage_has_replaced_are_left_to_the_run(tmp_path):
+    adapted = SMALL.replace("    use: finetune\n", "    use: finetune\n    adapter: lora\n    merge: false\n", 1)
+    small = "  small:\n    use: quantize\n    from: tuned\n    with: round-to-nearest\n    targets: ['*.base']\n"
+    assert problems(tmp_path, adapted + small) == []
+
+
 def test_a_mistake_in_a_block_points_into_the_block(tmp_path):
     text = SMALL.replace(
         "position: rope", "position: rope\n  blocks:\n    near:\n      attention: {kv_heads: 3}\n  pattern: near"
@@ -163,6 +221,9 @@ OVERRIDES = [
     ("model.attention.heads=5", "heads-do-not-divide-dim", "model.attention.heads", "32"),
     ("model.dim", "override", "", "path=value"),
     ("=3", "override", "", "path=value"),
+    ("", "override", "", "override '': it is empty"),
+    ("seed=", "int-type", "seed", "override seed: must be a valid integer, not ''"),
+    ("modle=", "unknown-key", "modle", "override modle: unknown key"),
     ("model..dim=3", "override", "", "path=value"),
     ("model.dim.x=3", "override", "model.dim.x", "below the value 32"),
     ("stages.scores.tasks.5=perplexity", "override", "stages.scores.tasks.5", "0 to 0"),
@@ -176,7 +237,7 @@ OVERRIDES = [
 def test_a_mistake_in_an_override_is_reported_as_such(override, code, path, said, tmp_path):
     found = [p for p in problems(tmp_path, SMALL, override) if (p.code, p.dotted) == (code, path)]
     assert found
-    assert found[0].mark.file == f"override {override.partition('=')[0] if '=' in override else override}"
+    assert found[0].mark.file == f"override {override.partition('=')[0] or repr(override)}"
     assert said in found[0].render()
 
 
@@ -188,6 +249,10 @@ def test_a_missing_recipe_lists_what_is_there(tmp_path):
     with pytest.raises(RecipeError) as caught:
         Recipe.read("corelm:nothing")
     assert "quickstart" in str(caught.value)
+    with pytest.raises(
+        RecipeError, match=r"no recipe 'quick' in corelm \(it has .*\); did you mean corelm:quickstart\?$"
+    ):
+        Recipe.read("corelm:quick")
 
 
 def test_no_mistake_ever_raises_anything_but_a_recipe_error(tmp_path):

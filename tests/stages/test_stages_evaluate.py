@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from stage_recipes import rows
 
 from corelm.cli import main
 from corelm.recipe.errors import RecipeError
@@ -72,9 +71,8 @@ def test_a_model_is_measured_on_hellaswag_by_one_command(made, data, capsys):
 
 
 @pytest.mark.data
-def test_a_model_is_measured_on_lambada_by_one_command(workshop, made, data, capsys):
-    lines = (data / "lambada" / "lambada_openai.jsonl").read_text().splitlines()[:40]
-    passages = [{"text": " ".join(json.loads(line).values())} for line in lines]
-    path = rows(workshop.folder / "lambada.jsonl", passages)
-    found = measured(made, capsys, "last-word", f"{{use: jsonl, path: {path}}}")
+def test_a_model_is_measured_on_lambada_by_one_command(made, data, capsys):
+    path = data / "lambada" / "lambada_openai.jsonl"
+    source = f"{{use: jsonl, path: {path}, columns: {{text: [context, continuation]}}}}"
+    found = measured(made, capsys, "last-word", source)
     assert found["perplexity"] > 1 and 0 <= found["accuracy"] <= 1

@@ -216,7 +216,7 @@ def job(
     """A job with small defaults."""
     return TrainingJob(
         model=model,
-        streams=streams,
+        streams=lambda processes: streams(processes.rank, processes.world),
         objective=Spec.read("objective", objective).build(),
         optimizer=Spec.read("optimizer", optimizer or {"use": "adamw", "learning_rate": 1e-2}),
         schedule=Spec.read("schedule", schedule or "constant"),

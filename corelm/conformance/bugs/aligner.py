@@ -12,10 +12,11 @@ from torch import Tensor
 
 from corelm.conformance.planted import plant, reference
 from corelm.kinds.aligner import Aligner, Alignment, AlignmentJob, ModelRole
-from corelm.kinds.batch import IGNORE, Batch
+from corelm.kinds.batch import IGNORE, Batch, BatchStream
 from corelm.kinds.component import ComponentConfig
 from corelm.kinds.objective import Objective, Terms
 from corelm.kinds.records import Message, Preference, RecordName
+from corelm.kinds.trainer import Processes
 
 
 @reference
@@ -42,7 +43,15 @@ class Pairs(Aligner):
     def prepare(self, job: AlignmentJob) -> Alignment:
         """A stream and its loss."""
         policy = job.models["policy"]
-        return Alignment(policy, _Pairs(self, job), _Loss(self.config, self), policy, {})
+
+        def streams(processes: Processes) -> BatchStream:
+            return _Pairs(self, job, *self.place(processes))
+
+        return Alignment(policy, streams, _Loss(self.config, self), policy, {})
+
+    def place(self, processes: Processes) -> tuple[int, int]:
+        """Which of how many streams is this process's."""
+        return processes.rank, processes.world
 
     def learnt(self, start: int, length: int) -> int:
         """From which token on targets are learnt."""
@@ -85,15 +94,16 @@ class _Loss(Objective):
 class _Pairs:
     """Batches of whole records, over and over."""
 
-    def __init__(self, owner: Pairs, job: AlignmentJob) -> None:
-        self.owner, self.job, self.position = owner, job, 0
+    def __init__(self, owner: Pairs, job: AlignmentJob, rank: int, world: int) -> None:
+        self.owner, self.job, self.position, self.rank, self.world = owner, job, 0, rank, world
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
         records, count = self.job.records, self.job.batch
-        chosen = [records[(self.position * count + n) % len(records)] for n in range(count)]
+        first = (self.position * self.world + self.rank) * count
+        chosen = [records[(first + n) % len(records)] for n in range(count)]
         self.position += 1
         return self.batch([record for record in chosen if isinstance(record, Preference)])
 
@@ -150,6 +160,14 @@ class BeginsOver(Pairs):
 
     def state(self, position: int) -> int:
         return 0 if position else 1
+
+
+@plant("processes_share_the_work", "every process learns from the same batches")
+class SameForAll(Pairs):
+    """As if each were alone."""
+
+    def place(self, processes: Processes) -> tuple[int, int]:
+        return 0, 1
 
 
 @plant("answers_are_learnt", "the prompt's last token is learnt as well")

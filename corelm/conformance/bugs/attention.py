@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from corelm.conformance.planted import plant, reference
-from corelm.kinds.attention import Attention
+from corelm.kinds.attention import Attention, Heads
 from corelm.kinds.carriers import LayerContext, LayerStep, SlotSpec
 from corelm.kinds.component import ComponentConfig
 from corelm.kinds.parameters import Linear, ParameterInfo, declare
@@ -31,7 +31,7 @@ class TwoHeads(Attention):
     @classmethod
     def offers(cls, config: Any) -> frozenset[str]:
         """Everything."""
-        return frozenset({"rotation", "query", "scores", "mask"})
+        return frozenset({"rotation", "query", "scores", "mask", "softmax"})
 
     def slots(self, window: int | None) -> dict[str, SlotSpec]:
         """Keys and values."""
@@ -69,14 +69,23 @@ class TwoHeads(Attention):
         """Let positions scale queries."""
         return step.position.scale_query(q)
 
+    def project(self, x: Tensor, step: LayerStep) -> Heads:
+        """Queries, keys and values."""
+        q, k = self.rotate(self.split(self.q(x)), self.split(self.k(x)), step)
+        return Heads(self.scaled(q, step), k, self.split(self.v(x)), self.size**-0.5)
+
+    def finish(self, mixed: Tensor, x: Tensor) -> Tensor:
+        """The last map."""
+        y: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+        return y
+
     def forward(self, x: Tensor, step: LayerStep) -> Tensor:
         """Mix."""
-        q, k = self.rotate(self.split(self.q(x)), self.split(self.k(x)), step)
-        k, v, keys = self.store(k, self.split(self.v(x)), step)
-        scores = self.scaled(q, step) @ k.transpose(-1, -2) * self.size**-0.5
+        heads = self.project(x, step)
+        k, v, keys = self.store(heads.k, heads.v, step)
+        scores = heads.q @ k.transpose(-1, -2) * heads.scale
         scores = self.biased(scores, step.step.index, keys, step)
-        y = self.weights(scores, self.allowed(step.step.index, keys, step)) @ v
-        return self.output(y.transpose(1, 2).flatten(2))
+        return self.finish(self.weights(scores, self.allowed(step.step.index, keys, step)) @ v, x)
 
 
 @reference
@@ -103,7 +112,8 @@ class DecayingSum(Attention):
         view = step.slots["sum"].view() if step.slots else None
         if view is not None:
             return view.tensors["state"], view.tensors["document"][:, 0]
-        return x.new_zeros(x.shape[0], x.shape[2]), torch.full((x.shape[0],), -1)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return x.new_zeros(x.shape[0], x.shape[2], dtype=wide), torch.full((x.shape[0],), -1)
 
     def forward(self, x: Tensor, step: LayerStep) -> Tensor:
         """Token by token."""
@@ -112,18 +122,18 @@ class DecayingSum(Attention):
         outputs = []
         for t in range(x.shape[1]):
             now = torch.zeros_like(document) if documents is None else documents[:, t]
-            new = self.start(state, now != document) * 0.5 + values[:, t]
+            new = self.moved(state, now != document, values[:, t])
             real = torch.ones_like(now, dtype=torch.bool) if valid is None else valid[:, t]
             state = torch.where(real[:, None], new, state)
             document = torch.where(real, now, document)
             outputs.append(state)
         if step.slots:
             step.slots["sum"].update(state=state, document=document[:, None])
-        return self.output(torch.stack(outputs, 1))
+        return self.output(torch.stack(outputs, 1).to(x.dtype))
 
-    def start(self, state: Tensor, fresh: Tensor) -> Tensor:
-        """Forget where a document begins."""
-        return state * ~fresh[:, None]
+    def moved(self, state: Tensor, fresh: Tensor, value: Tensor) -> Tensor:
+        """Forget where a document begins, halve, add."""
+        return state * ~fresh[:, None] * 0.5 + value
 
 
 @plant("causal", "the mask adds −1e4, which sharp softmaxes see through")
@@ -216,8 +226,8 @@ class AcrossDocuments(TwoHeads):
 class CarriesOver(DecayingSum):
     """Never starts afresh."""
 
-    def start(self, state: Tensor, fresh: Tensor) -> Tensor:
-        return state
+    def moved(self, state: Tensor, fresh: Tensor, value: Tensor) -> Tensor:
+        return state * 0.5 + value
 
 
 @plant("window_is_exact", "the window is one too wide")
@@ -306,6 +316,36 @@ class UndeclaredRecurrence(DecayingSum):
     @classmethod
     def offers(cls, config: Any) -> frozenset[str]:
         return frozenset()
+
+
+@plant("padding_leaves_the_state", "the state halves at padding as well")
+class PaddingDecays(DecayingSum):
+    """Writes nothing, and still forgets."""
+
+    def forward(self, x: Tensor, step: LayerStep) -> Tensor:
+        y, valid = super().forward(x, step), step.step.new_valid()
+        view = step.slots["sum"].view() if step.slots else None
+        if step.slots and view is not None and valid is not None:
+            state = view.tensors["state"] * 0.5 ** (~valid).sum(1, keepdim=True)
+            step.slots["sum"].update(state=state, document=view.tensors["document"])
+        return y
+
+
+@plant("fixed_state_is_wide", "the state has the type of the activations")
+class NarrowState(DecayingSum):
+    """Rounds at every token."""
+
+    def before(self, x: Tensor, step: LayerStep) -> tuple[Tensor, Tensor]:
+        state, document = super().before(x, step)
+        return state.to(x.dtype), document
+
+
+@plant("state_can_be_put_back", "the stored state is updated in place")
+class WritesInPlace(DecayingSum):
+    """Saves an allocation."""
+
+    def moved(self, state: Tensor, fresh: Tensor, value: Tensor) -> Tensor:
+        return state.mul_(~fresh[:, None]).mul_(0.5).add_(value)
 
 
 @plant("not_a_stub")

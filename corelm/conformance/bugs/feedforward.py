@@ -1,18 +1,20 @@
-"""Feed-forwards, activations and routers that are wrong in one way."""
+"""Feed-forwards and activations that are wrong in one way."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from corelm.conformance.bugs.router import BestTwo
 from corelm.conformance.planted import plant, reference
 from corelm.kinds.carriers import LayerContext, LayerStep
-from corelm.kinds.component import ComponentConfig
-from corelm.kinds.feedforward import Activation, FeedForward, Router, Routing
-from corelm.kinds.parameters import Linear, ParameterInfo, declare
+from corelm.kinds.component import ComponentConfig, Spec
+from corelm.kinds.feedforward import Activation, FeedForward, Routing
+from corelm.kinds.parameters import Linear
 
 
 @reference
@@ -31,6 +33,26 @@ class Gated(FeedForward):
     def forward(self, x: Tensor, step: LayerStep) -> Tensor:
         """Transform."""
         return self.down(self.hidden(x))
+
+
+@plant("settled_means_the_same", "the width that is built is not the one that is said")
+class SettledOtherwise(Gated):
+    """Twice dim is built, four times dim is said."""
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        width: int | None = Field(None, gt=0, description="Hidden features; default: twice dim.")
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__(config, layer)
+        width = config.width or 2 * layer.dim
+        self.gate, self.up = Linear(layer.dim, width), Linear(layer.dim, width)
+        self.down = Linear(width, layer.dim, residual=True)
+
+    @classmethod
+    def settled(cls, config: Any, context: Any) -> Any:
+        return config.model_copy(update={"width": config.width or 4 * context.dim})
 
 
 @plant("positionwise", "the mean over tokens is mixed in")
@@ -68,101 +90,21 @@ class DeadUnit(Gated):
 
 
 @reference
-class BestTwo(Router):
-    """Softmax, best two, normalised."""
-
-    class Config(ComponentConfig):
-        """Options."""
-
-        normalise: bool = Field(True, description="Whether weights sum to one.")
-
-    def __init__(self, config: Any, dim: int, experts: int) -> None:
-        super().__init__(config, dim, experts)
-        self.weight = declare(self, "weight", (experts, dim), ParameterInfo("router", fan_in=dim))
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Scores of all experts."""
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        return x.to(dtype) @ self.weight.to(dtype).T
-
-    def probabilities(self, x: Tensor) -> Tensor:
-        """Of all experts."""
-        return self.logits(x).softmax(-1)
-
-    def choose(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights and experts."""
-        weights, experts = probabilities.topk(2, dim=-1)
-        return weights, experts
-
-    def forward(self, x: Tensor) -> Routing:
-        """Route."""
-        probabilities = self.probabilities(x)
-        weights, experts = self.choose(probabilities)
-        if self.config.normalise:
-            weights = weights / weights.sum(-1, keepdim=True)
-        return self.routing(experts, weights, probabilities, x)
-
-    def routing(self, experts: Tensor, weights: Tensor, probabilities: Tensor, x: Tensor) -> Routing:
-        """Put together, whatever fields a routing has."""
-        from dataclasses import fields
-
-        known = {"experts": experts, "weights": weights, "probabilities": probabilities, "logits": self.logits(x)}
-        return Routing(**{item.name: known[item.name] for item in fields(Routing)})
-
-
-@plant("choices_are_valid", "the best expert is taken twice")
-class SameExpertTwice(BestTwo):
-    """Doubled."""
-
-    def choose(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-        weights, experts = super().choose(probabilities)
-        return weights, experts[:, :1].expand(-1, 2)
-
-
-@plant("probabilities_sum_to_one", "sigmoids that nobody divides")
-class LooseSigmoids(BestTwo):
-    """Not a distribution."""
-
-    def probabilities(self, x: Tensor) -> Tensor:
-        return self.logits(x).sigmoid()
-
-
-@plant("tokens_are_independent", "the softmax is over tokens")
-class SoftmaxOverTokens(BestTwo):
-    """Wrong axis."""
-
-    def choose(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-        weights, experts = (probabilities / probabilities.sum(0, keepdim=True)).topk(2, dim=-1)
-        return weights, experts
-
-
-@plant("weights_follow_probabilities", "weights in the wrong order")
-class WeightsReversed(BestTwo):
-    """Paired with the other expert."""
-
-    def choose(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-        weights, experts = super().choose(probabilities)
-        return weights.flip(-1), experts
-
-
-@plant("scores_in_float32", "scores in the dtype of the tokens")
-class LowPrecisionScores(BestTwo):
-    """bfloat16."""
-
-    def logits(self, x: Tensor) -> Tensor:
-        return (x @ self.weight.to(x.dtype).T).to(torch.promote_types(x.dtype, torch.float32))
-
-
-@reference
 class Mixture(FeedForward):
     """Three experts, the best two per token."""
 
     router_class: ClassVar[type[BestTwo]] = BestTwo
 
+    class Config(ComponentConfig):
+        """Options."""
+
+        shared: Spec[FeedForward] | None = Field(None, description="One that sees every token.")
+
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
         self.router = self.router_class(self.router_class.Config(), layer.dim, 3)
         self.experts = nn.ModuleList(Gated(ComponentConfig(), layer) for _ in range(3))
+        self.shared: FeedForward | None = config.shared.build(layer) if config.shared else None
 
     def route(self, x: Tensor) -> Routing:
         """Choose."""
@@ -187,7 +129,11 @@ class Mixture(FeedForward):
         every = torch.stack([expert(x, step).flatten(0, 1) for expert in self.experts], 1)
         picked = every.gather(1, self.pick(routing)[..., None].expand(-1, -1, x.shape[-1]))
         self.report(routing, step)
-        return (picked * routing.weights[..., None].to(x.dtype)).sum(1).view_as(x)
+        return self.with_shared((picked * routing.weights[..., None].to(x.dtype)).sum(1).view_as(x), x, step)
+
+    def with_shared(self, y: Tensor, x: Tensor, step: LayerStep) -> Tensor:
+        """Add what the shared one gives."""
+        return y if self.shared is None else y + self.shared(x, step)
 
     def pick(self, routing: Routing) -> Tensor:
         """Which experts' results are summed."""
@@ -232,6 +178,27 @@ class ExpertOffByOne(Mixture):
         return (routing.experts + 1) % 3
 
 
+@plant("mixture_is_the_weighted_sum", "inputs are said to be weighed, and outputs are")
+class WeighsTheWrongSide(Mixture):
+    """Ignores the field."""
+
+    class InputRouter(BestTwo):
+        """Says so."""
+
+        def forward(self, x: Tensor) -> Routing:
+            return replace(super().forward(x), weigh="input")
+
+    router_class = InputRouter
+
+
+@plant("shared_is_added", "the average of both")
+class AveragesShared(Mixture):
+    """Halved."""
+
+    def with_shared(self, y: Tensor, x: Tensor, step: LayerStep) -> Tensor:
+        return y if self.shared is None else super().with_shared(y, x, step) / 2
+
+
 @plant("router_learns", "gates are detached")
 class DetachedGates(Mixture):
     """No gradient to the router."""
@@ -267,6 +234,14 @@ class Shifted(Swish):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + 0.1
+
+
+@plant("pair_of_its_name", "the value is shifted as well")
+class ShiftedValue(Swish):
+    """up + 1."""
+
+    def combine(self, gate: Tensor, up: Tensor) -> Tensor:
+        return self(gate) * (up + 1)
 
 
 @plant("elementwise", "scaled by the largest element")

@@ -103,3 +103,12 @@ class CountsFromTheEnd(Band):
             return allowed
         last = facts.documents[:, -1:, None] == facts.documents[:, None, key]
         return allowed & (last | (query[:, None] == key))
+
+
+@plant("documents_stand_alone", "chunks are counted from the beginning of the row")
+class ChunksOfTheRow(Band):
+    """Which documents before it decide."""
+
+    def allows(self, query: Tensor, key: Tensor, facts: MaskFacts) -> Tensor:
+        same = query[:, None] // self.config.size == key // self.config.size
+        return super().allows(query, key, facts) & same

@@ -270,7 +270,7 @@ class StateOutside(RootMeanSquare):
 
     def divide(self, x: Tensor) -> Tensor:
         if "hidden" not in self.__dict__:
-            self.__dict__["hidden"] = 1.0 + float(self.weight.abs().sum()) * self.fresh()
+            self.__dict__["hidden"] = 1.0 + float(self.weight.detach().abs().sum()) * self.fresh()
         return super().divide(x) * self.__dict__["hidden"]
 
     def fresh(self) -> float:
@@ -288,6 +288,15 @@ class DeadParameter(RootMeanSquare):
     def __init__(self, config: Any, dim: int) -> None:
         super().__init__(config, dim)
         self.unused = declare(self, "unused", (dim,), ParameterInfo("norm", constant=1.0))
+
+
+@plant("gradients_are_derivatives", "the mean is detached, which no derivative along the centred input shows")
+class DetachedMean(MeanAndVariance):
+    """No gradient through the mean."""
+
+    def divide(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True).detach()
+        return centred * torch.rsqrt(self.statistic(x) + self.epsilon)
 
 
 @plant("strides_do_not_matter")

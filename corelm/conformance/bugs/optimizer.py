@@ -150,6 +150,17 @@ class Ascends(Moments):
         return -mean / denominator
 
 
+@plant("finds_the_bottom", "each move is divided by the number of moves so far")
+class StepsDieOut(Moments):
+    """Stops short."""
+
+    moves = 0
+
+    def move(self, mean: Tensor, denominator: Tensor) -> Tensor:
+        self.moves += 1
+        return super().move(mean, denominator) / self.moves
+
+
 @plant("odd_in_gradients", "the mean's size without its sign, a little")
 class Asymmetric(Moments):
     """|m|."""

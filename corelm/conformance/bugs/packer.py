@@ -132,6 +132,15 @@ class _Made:
         self.position = state["position"]
 
 
+@plant("batches_are_counted", "rows are taken for documents")
+class CountsDocuments(Rows):
+    """As if each document had a row of its own."""
+
+    def batches(self, store: Sequence[Tokens] | TokenStore, **how: Any) -> int:
+        """Documents by batch."""
+        return -(-len(store) * int(how["epochs"]) // int(how["batch"])) + 1
+
+
 @plant("tokens_are_conserved", "the last piece of a document is dropped unless it is full")
 class DropsTails(Rows):
     """Floor."""

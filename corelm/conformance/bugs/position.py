@@ -35,7 +35,7 @@ class Rotary(Position):
         """Positions as numbers."""
         return positions.double()
 
-    def prepare(self, positions: Tensor) -> Any:
+    def prepare(self, positions: Tensor, lengths: Tensor | None = None) -> Any:
         """Angles."""
         return self.count(positions)[:, None, :, None] * self.ladder()
 
@@ -88,6 +88,37 @@ class Table(Position):
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Look up and add."""
         return x + self.table[self.row(positions)].to(x.dtype)
+
+
+@reference
+class Hotter(Position):
+    """Multiplies queries by a number that grows with the position."""
+
+    hooks = frozenset({"query"})
+
+    def prepare(self, positions: Tensor, lengths: Tensor | None = None) -> Any:
+        """Factors."""
+        return 1 + positions[:, None, :, None].double() / 100
+
+    def scale_query(self, q: Tensor, prepared: Any) -> Tensor:
+        """Multiply."""
+        return (q * prepared).to(q.dtype)
+
+
+@reference
+class SlowerWhenLong(Rotary):
+    """Turns slower in long documents."""
+
+    constant_up_to = 16
+
+    def times(self, lengths: Tensor) -> Tensor:
+        """How many times longer than usual."""
+        return (lengths / 16).clamp(min=1)
+
+    def prepare(self, positions: Tensor, lengths: Tensor | None = None) -> Any:
+        """Angles."""
+        angles = super().prepare(positions)
+        return angles if lengths is None else angles / self.times(lengths)[:, None, :, None]
 
 
 @plant("hooks_are_declared", "a hook is overridden but not named")
@@ -228,3 +259,19 @@ class Wraps(Table):
 
     def row(self, positions: Tensor) -> Tensor:
         return positions % self.table.shape[0]
+
+
+@plant("length_as_declared", "frequencies change before the declared length")
+class ChangesEarly(SlowerWhenLong):
+    """Half as long."""
+
+    def times(self, lengths: Tensor) -> Tensor:
+        return (lengths / 8).clamp(min=1)
+
+
+@plant("query_is_scaled_by_position", "the position is added, not multiplied with")
+class Shifted(Hotter):
+    """A shift."""
+
+    def scale_query(self, q: Tensor, prepared: Any) -> Tensor:
+        return (q + prepared).to(q.dtype)

@@ -105,12 +105,12 @@ class Counts(HalfCosine):
         return super().fall(progress) * (1 - 1e-4 * min(self.calls, 1000))
 
 
-@plant("no_jumps", "a staircase of ten steps")
+@plant("no_jumps", "a staircase of thirty steps")
 class Staircase(HalfCosine):
     """By epochs."""
 
     def fall(self, progress: float) -> float:
-        return super().fall(math.floor(progress * 10) / 10)
+        return super().fall(math.floor(progress * 30) / 30)
 
 
 @plant("warmup_is_linear", "W + 1 in the warm-up")

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from corelm.conformance.harness import AddTo
 from corelm.conformance.planted import plant, reference
-from corelm.kinds.block import Block, BlockParts, Connection
+from corelm.kinds.block import Block, BlockParts
 from corelm.kinds.carriers import LayerContext, LayerStep, ModelContext
 from corelm.kinds.component import ComponentConfig
 from corelm.kinds.embedding import Embedding
@@ -211,24 +212,8 @@ class ForgetsTheFirst(PreNorm):
 
 
 @reference
-class OneStream(Connection):
+class OneStream(AddTo):
     """Adds."""
-
-    def enter(self, embedding: Tensor) -> Tensor:
-        """As it is."""
-        return embedding
-
-    def read(self, streams: Tensor) -> Tensor:
-        """As it is."""
-        return streams
-
-    def write(self, streams: Tensor, y: Tensor, *, keep: Tensor | None = None) -> Tensor:
-        """Add."""
-        return (streams if keep is None else keep) + y
-
-    def exit(self, streams: Tensor) -> Tensor:
-        """As it is."""
-        return streams
 
 
 @plant("zero_write_is_identity", "the stream decays")

@@ -290,3 +290,31 @@ class HashedOrder(Pairs):
 
     def best(self, counts: Counter[Pair]) -> Pair:
         return min(counts, key=lambda pair: (-counts[pair], hash(str(pair))))
+
+
+@reference
+class MadeElsewhere(Pairs):
+    """Byte pairs that can't be learnt here, only read."""
+
+    trainable = False
+
+    def train(self, documents: Iterable[str], specials: Sequence[str] = (END_OF_TEXT,)) -> None:
+        """Refuse."""
+        raise UserError("made elsewhere")
+
+    @classmethod
+    def from_tokenizers_json(cls, text: str) -> Self | None:
+        """Pairs out of the pieces that the file names."""
+        described, made = json.loads(text), cls(cls.Config())
+        Pairs.train(
+            made, sorted(described["model"]["vocab"]), [token["content"] for token in described["added_tokens"]]
+        )
+        return made
+
+
+@plant("training_is_refused", "does nothing, in silence")
+class TrainsInSilence(MadeElsewhere):
+    """No word."""
+
+    def train(self, documents: Iterable[str], specials: Sequence[str] = (END_OF_TEXT,)) -> None:
+        pass

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import distributed, nn
 
 from corelm.conformance.planted import plant, reference
 from corelm.errors import Interrupted, UserError
-from corelm.kinds.batch import Batch
+from corelm.kinds.batch import IGNORE, Batch
 from corelm.kinds.component import ComponentConfig
 from corelm.kinds.parameters import declared
-from corelm.kinds.trainer import Trainer, TrainingJob, TrainingResult
+from corelm.kinds.trainer import Processes, Trainer, TrainingJob, TrainingResult
 
 
 @reference
@@ -55,12 +57,16 @@ class Loop(Trainer):
 
     def loop(self, job: TrainingJob, trained: Any) -> TrainingResult:
         """Steps."""
-        optimizer, schedule, stream = self.optimizer(job, trained), job.schedule.build(), job.streams(0, 1)
+        optimizer, schedule, stream = (
+            self.optimizer(job, trained),
+            job.schedule.build(),
+            job.streams(self.processes()),
+        )
         members = self.members({"model": _Weights(job.model.module), "optimizer": optimizer, "stream": stream})
         step = job.checkpoints.restore(members)
         total = 0.0
         while step < job.steps:
-            batches = list(itertools.islice(stream, job.accumulate))
+            batches = list(itertools.islice(stream, job.accumulate // self.processes().world))
             total = self.gradients(job, batches, step, optimizer)
             if not math.isfinite(total):
                 self.broken(step, batches)
@@ -74,6 +80,10 @@ class Loop(Trainer):
                 raise Interrupted(f"stopped after step {step}")
         self.finish(job, members)
         return TrainingResult(step, {"loss": total})
+
+    def processes(self) -> Processes:
+        """This one is alone."""
+        return Processes()
 
     def optimizer(self, job: TrainingJob, trained: Any) -> Any:
         """Of all that is trained."""
@@ -119,6 +129,53 @@ class Loop(Trainer):
     def broken(self, step: int, batches: Sequence[Batch]) -> None:
         """Refuse."""
         raise UserError(f"step {step + 1}: the loss is not finite in {batches[0].names}")
+
+
+class _Gloo(Processes):
+    """The processes that a launcher has started."""
+
+    def __init__(self) -> None:
+        self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
+
+
+@reference
+class SharedLoop(Loop):
+    """The same loop in several processes: sums of gradients and of terms are added up."""
+
+    distributed = True
+
+    def processes(self) -> Processes:
+        """Those of the launcher, where there is one."""
+        if "WORLD_SIZE" not in os.environ:
+            return Processes()
+        if not distributed.is_initialized():
+            distributed.init_process_group("gloo")
+        return _Gloo()
+
+    def added(self, value: torch.Tensor) -> torch.Tensor:
+        """Over all processes."""
+        if self.processes().world > 1:
+            distributed.all_reduce(value)
+        return value
+
+    def terms(self, job: TrainingJob, batch: Batch, batches: Sequence[Batch]) -> float:
+        """Of all processes."""
+        return float(self.added(torch.tensor(super().terms(job, batch, batches))))
+
+    def clip(self, parameters: list[nn.Parameter]) -> None:
+        """The sum over all processes."""
+        for p in parameters:
+            if p.grad is not None:
+                self.added(p.grad)
+        super().clip(parameters)
+
+
+@plant("processes_are_one", "the mean of each process's mean")
+class MeanOfRanks(SharedLoop):
+    """Processes with short rows count more."""
+
+    def terms(self, job: TrainingJob, batch: Batch, batches: Sequence[Batch]) -> float:
+        return Loop.terms(self, job, batch, batches) * self.processes().world
 
 
 class _Weights:
@@ -233,6 +290,15 @@ class GoesOnWithNan(Loop):
 
     def broken(self, step: int, batches: Sequence[Batch]) -> None:
         pass
+
+
+@plant("noise_teaches_nothing", "each token is its own target")
+class AsksWhatIsGiven(Loop):
+    """No shift."""
+
+    def gradients(self, job: TrainingJob, batches: Sequence[Batch], step: int, optimizer: Any) -> float:
+        same = [replace(batch, targets=batch.ids.masked_fill(batch.targets == IGNORE, IGNORE)) for batch in batches]
+        return super().gradients(job, same, step, optimizer)
 
 
 @plant("learns_to_count", "the optimizer never moves")

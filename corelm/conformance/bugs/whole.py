@@ -132,6 +132,23 @@ class SavesHalves(Folder):
         return {name: tensor.bfloat16() for name, tensor in super().tensors(model).items()}
 
 
+@plant("announces_what_it_reads", "announces half the rows")
+class AnnouncesOthers(Folder):
+    """Tensors are as they should be."""
+
+    def read(self, source: Path) -> Imported:
+        imported = super().read(source)
+        return Imported(imported.model, Announcing(imported.tensors), None, [])
+
+
+class Announcing(dict[str, Any]):
+    """Tensors with a wrong announcement."""
+
+    def meta(self, name: str) -> Any:
+        """Half of it."""
+        return self[name][: len(self[name]) // 2].to("meta")
+
+
 @plant("knows_its_own", "claims every folder")
 class ClaimsEveryFolder(Folder):
     """Exists."""

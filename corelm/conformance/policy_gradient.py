@@ -1,0 +1,143 @@
+"""Properties of proximal policy optimisation, token by token, seen through what every aligner gives the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corelm.conformance.aligner_bench import job
+from corelm.conformance.bench import Subject, close
+from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.kinds.aligner import Alignment
+from corelm.kinds.batch import IGNORE, Batch
+from corelm.kinds.trainer import Processes
+
+QUIET: dict[str, Any] = {"value_weight": 0.0, "kl_target": None, "missing_stop_penalty": 0.0}
+"""Options that leave the loss to be that of the policy, and the reward that of the reward model."""
+
+
+def _not_proximal(part: PartUnderTest) -> str | None:
+    return None if getattr(part.cls, "law", part.name) == "ppo" else "it is not proximal policy optimisation"
+
+
+def _experience(part: PartUnderTest, draw: Draw, score: float, value: float = 0.0, **pins: Any) -> _Rollout:
+    """A first batch of answers that all have one score, under a value head that says one value of everything."""
+    head = {"value": {"use": "scalar", "bias": True}}
+    subject: Subject = part.bench.subject(part, draw, **{**QUIET, **head, **pins})
+    given = job(part, subject.config, draw)
+    judged: Any = given.models["reward"]
+    judged.scores = lambda ids, valid=None: torch.full((len(ids), 1), score, dtype=torch.float64)
+    own = {id(parameter) for parameter in given.models["policy"].module.parameters()}
+    alignment = subject.part.prepare(given)
+    with torch.no_grad():
+        for parameter in alignment.trained.module.parameters():
+            if id(parameter) not in own:
+                parameter.fill_(value if parameter.dim() == 1 else 0.0)
+    batch = next(alignment.streams(Processes()))
+    read = {role: _logprobs(given.models[role], batch) for role in ("policy", "reference")}
+    return _Rollout(alignment, batch, read["policy"], read["reference"], subject.config)
+
+
+def _logprobs(model: Any, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        found: Tensor = model.logprobs(batch.ids, batch.targets, valid=batch.valid)
+    return found
+
+
+class _Rollout:
+    """A batch of experience with what policy and reference said of it when it was made."""
+
+    def __init__(self, alignment: Alignment, batch: Batch, policy: Tensor, reference: Tensor, config: Any) -> None:
+        self.alignment, self.batch, self.config = alignment, batch, config
+        self.policy, self.reference = policy, reference
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Row and column of every token of the answers."""
+        return [(int(row), int(column)) for row, column in (self.batch.targets != IGNORE).nonzero()]
+
+    def losses(self) -> Tensor:
+        """Of each of these tokens, when it is the only one that is learnt."""
+        found = []
+        for place in self.places:
+            targets = torch.full_like(self.batch.targets, IGNORE)
+            targets[place] = self.batch.targets[place]
+            alone = Batch(self.batch.ids, targets, valid=self.batch.valid, extra=self.batch.extra)
+            with torch.no_grad():
+                found.append(self.alignment.objective.evaluate(self.alignment.trained, alone).total)
+        return torch.stack(found)
+
+    def answers(self) -> list[list[tuple[int, int]]]:
+        """The places, by row."""
+        rows = sorted({row for row, _ in self.places})
+        return [[place for place in self.places if place[0] == row] for row in rows]
+
+
+@property_of(
+    "aligner",
+    statement="A token's loss is max(−Aρ, −A·clip(ρ, 1 − ε, 1 + ε)), where ρ = π/π_old begins at 1.",
+    catches="the larger gain in place of the smaller, a clip alone, a ratio upside down, other old log-probabilities",
+    examples=4,
+    excuse=_not_proximal,
+)
+def surrogate_is_clipped(part: PartUnderTest, draw: Draw) -> None:
+    """Before the policy has moved, and far from there."""
+    rollout = _experience(part, draw, score=draw.choice("score", [1.0, -2.0]))
+    advantages = -rollout.losses()
+    with torch.no_grad():
+        for parameter in rollout.alignment.policy.module.parameters():
+            parameter.add_(0.3 * draw.normal(*parameter.shape))
+    moved = torch.exp(_logprobs(rollout.alignment.policy, rollout.batch) - rollout.policy)
+    ratio = torch.stack([moved[place] for place in rollout.places])
+    clip = rollout.config.clip
+    wanted = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip))
+    close(rollout.losses(), wanted, f"losses of single tokens and the surrogate under clip {clip}", 1e-6)
+
+
+@property_of(
+    "aligner",
+    statement="Advantages are A_t = Σ (γλ)^l δ_{t+l} with δ_t = r_t + γV_{t+1} − V_t; an answer is a whole episode, "
+    "its tokens pay for their KL to the reference, and the last one earns the score.",
+    catches="a bootstrap across the end, time turned around, a flipped ratio in the KL",
+    examples=6,
+    excuse=_not_proximal,
+)
+def advantages_are_sums_of_errors(part: PartUnderTest, draw: Draw) -> None:
+    """With one value everywhere; log-probabilities from the models themselves."""
+    gamma, lam = draw.choice("gamma", [0.9, 1.0]), draw.choice("lam", [0.0, 0.7, 1.0])
+    cost, score, value = draw.choice("kl", [0.5, 0.0]), 1.5, draw.choice("value", [0.4, 0.0])
+    estimates: dict[str, Callable[[Tensor], Tensor]] = {"k1": lambda r: -r, "k3": lambda r: torch.expm1(r) - r}
+    name = draw.choice("kl_estimate", list(estimates))
+    pins = {"gamma": gamma, "lam": lam, "kl": cost, "kl_estimate": name, "whiten": False}
+    rollout = _experience(part, draw, score, value, **pins)
+    found = dict(zip(rollout.places, (-rollout.losses()).tolist(), strict=True))
+    kl = estimates[name](rollout.reference - rollout.policy)
+    for answer in rollout.answers():
+        running, after = 0.0, 0.0
+        for place in reversed(answer):
+            reward = -cost * float(kl[place]) + (score if place == answer[-1] else 0.0)
+            running = reward + gamma * after - value + gamma * lam * running
+            after = value
+            assert abs(found[place] - running) < 1e-6, (
+                f"row {place[0]}, {answer[-1][1] - place[1]} tokens before the end: advantage {found[place]:.6f}, "
+                f"the sum of errors is {running:.6f}"
+            )
+
+
+@property_of(
+    "aligner",
+    statement="Where all answers are equally good, whitened advantages are zero.",
+    catches="a rounding error that is divided by itself (NeMo-RL#4161)",
+    tier="num",
+    examples=12,
+    excuse=_not_proximal,
+)
+def equal_rewards_teach_nothing(part: PartUnderTest, draw: Draw) -> None:
+    """0.1 and 0.35 are no binary fractions, and their mean over 6, 10 or 14 tokens is rounded."""
+    score, tokens = draw.choice("score", [0.1, 0.35, 1.0, 0.0]), draw.choice("answer_tokens", [3, 5, 7])
+    rollout = _experience(part, draw, score, whiten=True, kl=0.0, gamma=1.0, lam=1.0, answer_tokens=tokens)
+    worst = float(rollout.losses().abs().max())
+    assert worst < 1e-6, f"an advantage of {worst:.3g} out of scores that are all {score}"

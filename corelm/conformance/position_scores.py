@@ -1,0 +1,142 @@
+"""Properties of position schemes: biases of scores, factors of queries, limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corelm.conformance.bench import close
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+from corelm.conformance.position_bench import hook, ready, span
+from corelm.errors import UserError
+
+
+def _bias(scheme: Any, queries: Tensor, keys: Tensor) -> Tensor:
+    bias: Tensor = scheme.scores(queries, keys)
+    return bias
+
+
+@property_of(
+    "position",
+    statement="A bias on scores depends on the distance only.",
+    catches="distances counted from the end, or from the newest token",
+    examples=15,
+    excuse=hook("score"),
+)
+def bias_is_relative(part: PartUnderTest, draw: Draw) -> None:
+    """bias(q + s, k + s) = bias(q, k)."""
+    scheme, _ = ready(part, draw)
+    if not scheme.relative:
+        raise NotApplicable("it says that it rounds by position")
+    positions = torch.arange(6)[None]
+    shift = min(draw.choice("shift", [1, 7, 1000]), span(scheme, 10_000) - 6)
+    close(_bias(scheme, positions + shift, positions + shift), _bias(scheme, positions, positions), "shifted", 1e-6)
+
+
+@property_of(
+    "position",
+    statement="A bias is zero at distance 0 and lower for keys further back.",
+    catches="the sign, a clip, distances from the end",
+    tier="bit",
+    examples=8,
+    excuse=hook("score"),
+)
+def nearer_is_stronger(part: PartUnderTest, draw: Draw) -> None:
+    """Along one query's row."""
+    scheme, _ = ready(part, draw)
+    positions = torch.arange(8)[None]
+    row = _bias(scheme, positions, positions)[:, :, 7]
+    assert (row[..., 7] == 0).all(), "the bias at distance 0 is not zero"
+    assert (row[..., 1:] > row[..., :-1]).all(), "a nearer key doesn't have a larger bias"
+
+
+@property_of(
+    "position",
+    statement="One query at position t has the row t of the full matrix.",
+    catches="a decoding step that counts from zero",
+    tier="bit",
+    examples=12,
+    excuse=hook("score"),
+)
+def bias_of_one_query(part: PartUnderTest, draw: Draw) -> None:
+    """As in decoding."""
+    scheme, _ = ready(part, draw)
+    positions, t = torch.arange(7)[None], draw.integer("t", 0, 6)
+    full = _bias(scheme, positions, positions)
+    assert torch.equal(_bias(scheme, positions[:, t : t + 1], positions), full[:, :, t : t + 1]), f"row {t} differs"
+    assert full.dtype == torch.float32, f"biases are float32, not {full.dtype}"
+
+
+@property_of(
+    "position",
+    statement="Slopes that a part declares are those it uses, 2^(−8h/H) for a power of two of heads, times its scale.",
+    catches="slopes that begin at one, fall linearly or are shared",
+    examples=8,
+    excuse=hook("score"),
+)
+def slopes_as_declared(part: PartUnderTest, draw: Draw) -> None:
+    """Bias at distances 1 and 5."""
+    scheme, geometry = ready(part, draw)
+    if not hasattr(scheme, "slopes"):
+        raise NotApplicable("it declares no slopes")
+    slopes = torch.as_tensor(scheme.slopes, dtype=torch.float64)
+    wanted = 2.0 ** (-8 * torch.arange(1, geometry.heads + 1, dtype=torch.float64) / geometry.heads)
+    close(slopes, wanted, f"slopes of {geometry.heads} heads and 2^(−8h/H)", 1e-12)
+    bias = _bias(scheme, torch.tensor([[5]]), torch.tensor([[4, 0]]))[0, :, 0].double() / getattr(
+        scheme, "scale", 1.0
+    )
+    # Where a scheme rounds to bfloat16, slope and product are off by 2⁻⁹ of what they are, here and at the query.
+    tolerance = 1e-6 if scheme.relative else 4 * 5 * 2**-9 * float(slopes.max())
+    close(
+        bias, -slopes[:, None] * torch.tensor([1.0, 5.0]), "bias at distances 1 and 5, −slope · distance", tolerance
+    )
+
+
+@property_of(
+    "position",
+    statement="The hook query multiplies each query by a positive number that its position alone decides.",
+    catches="a shift in place of a factor, a norm, heads that differ",
+    examples=12,
+    excuse=hook("query"),
+)
+def query_is_scaled_by_position(part: PartUnderTest, draw: Draw) -> None:
+    """Read the factors off, and compare the queries with those times the factors."""
+    scheme, geometry = ready(part, draw)
+    positions = torch.randint(span(scheme, 50_000) + 1, (2, 4), generator=draw.generator())
+    prepared = scheme.prepare(positions)
+    q, ones = (draw.normal(2, 3, 4, geometry.head_dim, scale=scale) for scale in (draw.scale(), 0.0))
+    factors = scheme.scale_query(ones + 1, prepared)
+    assert (factors > 0).all(), "a query is multiplied by zero or less"
+    close(factors, factors[:, :1, :, :1].expand(factors.shape), "factors of a token's heads and features", 0.0)
+    close(scheme.scale_query(q, prepared), q * factors, "scaled queries, and queries times those factors", 1e-12)
+
+
+@property_of(
+    "position",
+    statement="A position beyond the limit is refused, never wrapped or clamped.",
+    catches="an index out of range on another device, a silent wrap",
+    tier="io",
+    examples=6,
+)
+def limit_is_kept(part: PartUnderTest, draw: Draw) -> None:
+    """The last position works, the next one doesn't."""
+    scheme, geometry = ready(part, draw)
+    if scheme.limit is None:
+        raise NotApplicable("it has no limit")
+
+    def use(position: int) -> None:
+        at = torch.tensor([[position]])
+        scheme.embed(torch.zeros(1, 1, geometry.dim, dtype=torch.float64), at)
+        prepared = scheme.prepare(at)
+        x = torch.zeros(1, geometry.heads, 1, geometry.head_dim, dtype=torch.float64)
+        scheme.rotate(x, x, prepared)
+        scheme.scores(at, at)
+
+    use(scheme.limit - 1)
+    try:
+        use(scheme.limit)
+    except UserError:
+        return
+    raise AssertionError(f"position {scheme.limit} was taken, though the limit is {scheme.limit}")
