@@ -93,10 +93,16 @@ def _section(name: str, family: Family) -> str:
     )
     sizes = "\n".join(f"| `{path.stem}` | {parameters(model_of(path)):,} |" for path in _recipes(name))
     return (
-        f"## {family.file.title}\n\n{papers}. `model_type: {', '.join(family.file.model_types)}`, written as "
+        f"## {family.file.title}\n\n{papers}. `model_type: {', '.join(family.file.model_types)}`, {_whole(family)}written as "
         f"`{family.file.architecture}`.\n\n| recipe | parameters |\n| --- | --- |\n{sizes}\n\n"
         f"Its layers, in the size of the tests:\n\n```text\n{_drawing(tiny)}\n```\n\n{_fields(family)}"
     )
+
+
+def _whole(family: Family) -> str:
+    """The larger models that it is read out of."""
+    kinds = ", ".join(f"`{kind}`" for kind in family.file.inside)
+    return f"or the language model of {kinds}; " if kinds else ""
 
 
 def _recipes(name: str) -> list[Path]:

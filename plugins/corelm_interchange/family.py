@@ -67,6 +67,10 @@ class Family:
         """
         given: dict[str, Any] = {}
         notes = []
+        if (whole := config.get("model_type")) in self.file.inside:
+            notes.append(f"config.json: of the {whole} only the language model was read")
+            shared = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
+            config = {**shared, **config.get(self.file.inside[whole], {})}
         rope = self.file.rope.names() if self.file.rope else set()
         aliases = {alias: name for name, field in self.file.config.items() for alias in field.aliases}
         for key, value in config.items():
@@ -256,9 +260,10 @@ def family_of(config: Mapping[str, Any]) -> Family:
     """
     wanted = config.get("model_type")
     for family in families().values():
-        if wanted in family.file.model_types:
+        if wanted in (*family.file.model_types, *family.file.inside):
             return family
-    known = ", ".join(sorted(kind for family in families().values() for kind in family.file.model_types))
+    files = [family.file for family in families().values()]
+    known = ", ".join(sorted(kind for file in files for kind in (*file.model_types, *file.inside)))
     raise UserError(
         f"models of type {wanted!r} can't be read",
         remedy=f"Types that can: {known}. docs/families.md says how a family is added.",

@@ -55,6 +55,10 @@ class FamilyFile(ComponentConfig):
     title: str = Field(description="Name, for people.")
     papers: list[str] = Field([], description="Where it is described.")
     model_types: list[str] = Field(description="model_type of its configs; the first is written.")
+    inside: dict[str, str] = Field(
+        {},
+        description="model_type of larger models that have one of the family in them, and the field of its config.",
+    )
     architecture: str = Field(description="Class of the reference that is written into configs.")
     rank: int = Field(50, description="Families of lower rank are tried first when a model is written.")
     config: dict[str, ConfigField] = Field(description="Fields that say what the model is.")

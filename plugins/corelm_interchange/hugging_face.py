@@ -168,7 +168,6 @@ def plain_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         held: list[tuple[str, Tensor | None]] = list(child.named_parameters(recurse=False))
         kept = child.named_buffers(recurse=False)
         held += [(name, tensor) for name, tensor in kept if name not in child._non_persistent_buffers_set]
-        held += [one for one in child.named_buffers(recurse=False) if one[0] in child.state_dict()]
         if isinstance(child, AdaptedLinear | QuantizedLinear):
             inside = (*inside, f"{prefix}.")
             plain = child.merged() if isinstance(child, AdaptedLinear) else None
