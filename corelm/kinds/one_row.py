@@ -30,6 +30,10 @@ class RowCopies:
     def __init__(self) -> None:
         self._copies: dict[int, tuple[Tensor, int, Tensor | None]] = {}
 
+    def __deepcopy__(self, memo: dict[int, object]) -> RowCopies:
+        """None at first: they are of other weights."""
+        return RowCopies()
+
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``x Wᵀ + b`` for one row."""
         found = self._copies.get(id(weight))

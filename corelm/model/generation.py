@@ -11,7 +11,7 @@ from torch import Tensor
 
 from corelm.errors import UserError
 from corelm.kinds.component import Spec
-from corelm.kinds.one_row import RowCopies, quick_rows
+from corelm.kinds.one_row import quick_rows
 from corelm.kinds.sampler import Sampler
 from corelm.model.modes import evaluating
 
@@ -40,15 +40,14 @@ def steps(
     valid = None if valid is None or bool(valid.all()) else valid.to(model.device)
     seeds = range(len(ids)) if seeds is None else seeds
     generators = [torch.Generator().manual_seed(seed) for _, seed in zip(ids, seeds, strict=True)]
-    state = model.new_state(len(ids))
-    copies = RowCopies()
+    state, modules = model.new_state(len(ids)), list(model.modules())
     seen = _without_padding(ids, valid)
     stops = torch.tensor(list(stop), dtype=torch.long, device=model.device)
     ended: Tensor | None = None
     last = ids.new_zeros(len(ids))
     new = ids
     for _ in range(max_new_tokens):
-        with evaluating(model), quick_rows(copies):
+        with evaluating(model, modules), quick_rows(model.row_copies):
             logits = model.head(model.hidden(new, valid=valid, state=state)[:, -1])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         for sampler in samplers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,7 @@ from corelm.kinds.head import Head
 from corelm.kinds.language_model import LanguageModel as LanguageModelProtocol
 from corelm.kinds.language_model import Likelihood, Request
 from corelm.kinds.logprobs import last_real, token_logprobs
+from corelm.kinds.one_row import RowCopies
 from corelm.kinds.records import Message
 from corelm.kinds.sampler import Sampler
 from corelm.kinds.template import Template
@@ -33,6 +34,7 @@ class LanguageModel(Stack):
 
     Attributes:
         transforms: plain-data records of what was replaced after assembly, in order.
+        row_copies: copies of weights for decoding single rows on CPUs, kept from one text to the next until training.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
@@ -41,8 +43,15 @@ class LanguageModel(Stack):
         self.dim, self.depth = self.facts.dim, self.facts.depth
         self.head: Head = config.head.build(self.facts, self.embedding)
         self.transforms: list[dict[str, Any]] = []
+        self.row_copies = RowCopies()
         self._tokenizer: Tokenizer | None = None
         self._template: Template | None = None
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; training lets go of the copies of weights."""
+        if mode:
+            self.row_copies = RowCopies()
+        return super().train(mode)
 
     def attach(self, tokenizer: Tokenizer | None, template: Template | None = None) -> None:
         """Give the model the tokenizer that its ids belong to, and the template that it was tuned with."""

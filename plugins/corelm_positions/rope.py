@@ -80,6 +80,8 @@ class _Turns:
     def turn(self, x: Float[Tensor, "batch heads time head_dim"]) -> Tensor:
         """Rotate every pair of ``x``."""
         cos, sin = self._like(x)
+        if not torch.is_grad_enabled():
+            return _Turn.forward(x, cos, sin, self.pairing)
         turned: Tensor = _Turn.apply(x, cos, sin, self.pairing)
         return turned
 

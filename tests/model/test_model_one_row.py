@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corelm.conformance.tiny import tiny
 from corelm.kinds.one_row import RowCopies, linear, quick_rows
 
 
@@ -55,3 +58,18 @@ def test_a_weight_beyond_float16_is_left_as_it_is():
     weight, x = torch.full((3, 4), 1e5).bfloat16(), torch.ones(1, 4).bfloat16()
     with quick_rows(RowCopies()):
         torch.testing.assert_close(linear(x, weight, None), F.linear(x, weight), rtol=0, atol=0)
+
+
+def test_a_model_keeps_its_copies_until_it_is_trained():
+    model = tiny(0).eval()
+    ids = torch.tensor([[1, 2, 3]])
+    before = model.generate_ids(ids, max_new_tokens=4).tolist()
+    kept = model.row_copies
+    assert kept._copies
+    assert copy.deepcopy(model).row_copies._copies == {}
+    with torch.no_grad():
+        model.head.weight.zero_() if hasattr(model.head, "weight") else model.embedding.table.zero_()
+    assert model.generate_ids(ids, max_new_tokens=4).tolist() != before or not any(before[0])
+    assert model.row_copies is kept
+    model.train()
+    assert not model.row_copies._copies
