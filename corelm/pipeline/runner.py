@@ -123,7 +123,7 @@ class _Run:
             self._verify(final, ledger)
             summary.status, summary.figures, summary.notes = "up to date", ledger["figures"], ledger["notes"]
             self.artifacts[unit.name] = Artifact(unit.output, unit.name, final, ledger["digest"])
-            self.watchers.tell("stage_end", summary)
+            self._ended(summary)
             return
         summary.reason = (reason or "") if ledger is not None else ""
         self._make_room(work, wanted, anew=ledger is None and unit.name in self.redo)
@@ -196,8 +196,12 @@ class _Run:
             summary.figures = self._do(unit, work, watch, checkpoints)
             summary.status, summary.seconds = "resumed" if resumed else "done", time.monotonic() - begun
             self._finish(unit, summary, work, payload, made_with, checkpoints)
+        self._ended(summary)
+
+    def _ended(self, summary: StageSummary) -> None:
+        """Tell trackers and plugins, whatever the end was."""
         self.watchers.tell("stage_end", summary)
-        self.watchers.event("stage-end", stage=unit.name, status=summary.status, figures=dict(summary.figures))
+        self.watchers.event("stage-end", stage=summary.name, status=summary.status, figures=dict(summary.figures))
 
     @contextlib.contextmanager
     def _reported(self, summary: StageSummary, begun: float) -> Iterator[None]:
@@ -207,7 +211,7 @@ class _Run:
             stopped = isinstance(error, Interrupted | KeyboardInterrupt)
             summary.status, summary.seconds = "stopped" if stopped else "failed", time.monotonic() - begun
             summary.reason = str(error)
-            self.watchers.tell("stage_end", summary)
+            self._ended(summary)
             raise
 
     def _do(self, unit: Unit, work: Path, watch: StageWatch, checkpoints: StageCheckpoints) -> dict[str, float]:

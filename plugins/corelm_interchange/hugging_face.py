@@ -143,7 +143,7 @@ class HuggingFace(Interchange):
         watch.note("proved by corelm's own reader: every tensor is equal bit for bit")
         version = transformers_version()
         if version is None:
-            watch.note("not compared with transformers, which isn't installed: pip install corelm[hf]")
+            watch.note('not compared with transformers, which is not installed: pip install "corelm[hf]"')
             return
         size = sum(tensor.nbytes for tensor in ours.values())
         if size > self.config.compared:

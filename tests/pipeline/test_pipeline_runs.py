@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 import corelm
-from corelm import files
+from corelm import files, hookimpl
 from corelm.errors import Interrupted, UserError
 from corelm.pipeline.checkpoints import StageCheckpoints
 from corelm.pipeline.runner import run
+from corelm.registration import active
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -228,27 +229,45 @@ def test_a_tracker_that_raises_is_reported_and_dropped(project, monkeypatch, cap
     assert capsys.readouterr().err.count("no space for events") == 1
 
 
-def test_a_hook_sees_the_events_in_order(project):
-    from corelm import hookimpl
-    from corelm.registration import active
+class Listener:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
 
-    class Listener:
-        def __init__(self) -> None:
-            self.events: list[str] = []
+    @hookimpl
+    def corelm_run_event(self, event, fields):
+        self.events.append((event, fields.get("status", "")))
 
-        @hookimpl
-        def corelm_run_event(self, event, fields):
-            self.events.append(event)
+    @property
+    def names(self) -> list[str]:
+        return [event for event, _ in self.events]
 
+
+@pytest.fixture
+def listener():
     listener = Listener()
     active().manager.register(listener, name="listener")
-    try:
-        run(project.recipe, project.out)
-    finally:
-        active().manager.unregister(name="listener")
-    assert listener.events[0] == "run-start" and listener.events[-1] == "run-end"
-    assert listener.events.count("stage-start") == listener.events.count("stage-end") == 5
-    assert "step" in listener.events and "checkpoint" in listener.events
+    yield listener
+    active().manager.unregister(name="listener")
+
+
+def test_a_hook_sees_the_events_in_order(project, listener):
+    run(project.recipe, project.out)
+    assert listener.names[0] == "run-start" and listener.names[-1] == "run-end"
+    assert listener.names.count("stage-start") == listener.names.count("stage-end") == 5
+    assert "step" in listener.names and "checkpoint" in listener.names
+
+
+def test_a_hook_hears_of_stages_that_fail_and_of_those_that_are_up_to_date(project, listener, monkeypatch):
+    def broken(self, context, inputs):
+        raise UserError("no more")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("corelm_stages.pretrain.Pretrain.run", broken)
+        with pytest.raises(UserError, match="no more"):
+            run(project.recipe, project.out)
+    assert ("stage-end", "failed") in listener.events
+    run(project.recipe, project.out)
+    assert ("stage-end", "up to date") in listener.events
 
 
 class Member:
