@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 from pretrain_corelm import section
-from protocol import serve
+from protocol import Timed
 
 
-class Decoding:
+class Decoding(Timed):
     """A model with random weights that continues random ids."""
 
     def setup(self, size: dict[str, Any], precision: str, threads: int) -> dict[str, Any]:
@@ -32,16 +32,12 @@ class Decoding:
         self.prompt = torch.randint(size["vocabulary"], (1, size["prompt"]), generator=generator).to(device)
         return {"parameters": sum(parameter.numel() for parameter in self.model.parameters())}
 
-    def generate(self, count: int) -> dict[str, float]:
-        """Seconds of the prompt with its first token, and of all tokens after it."""
+    def timed(self, count: int) -> float:
+        """Seconds of so many new tokens."""
         begun = time.perf_counter()
-        self.model.generate_ids(self.prompt, max_new_tokens=1)
-        first = time.perf_counter() - begun
-        begun = time.perf_counter()
-        self.model.generate_ids(self.prompt, max_new_tokens=count + 1)
-        return {"prompt": first, "seconds": time.perf_counter() - begun - first}
+        self.model.generate_ids(self.prompt, max_new_tokens=count)
+        return time.perf_counter() - begun
 
 
 if __name__ == "__main__":
-    decoding = Decoding()
-    serve({"setup": decoding.setup, "generate": decoding.generate})
+    Decoding().serve()

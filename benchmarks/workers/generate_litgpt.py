@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from protocol import serve
+from protocol import Timed
 
 
-class Decoding:
+class Decoding(Timed):
     """A model with random weights that continues random ids."""
 
     def setup(self, size: dict[str, Any], precision: str, threads: int) -> dict[str, Any]:
@@ -51,12 +51,6 @@ class Decoding:
             generate(self.model, self.prompt, len(self.prompt) + count, temperature=0.0, include_prompt=False)
         return time.perf_counter() - begun
 
-    def generate(self, count: int) -> dict[str, float]:
-        """Seconds of the prompt with its first token, and of all tokens after it."""
-        first = self.timed(1)
-        return {"prompt": first, "seconds": self.timed(count + 1) - first}
-
 
 if __name__ == "__main__":
-    decoding = Decoding()
-    serve({"setup": decoding.setup, "generate": decoding.generate})
+    Decoding().serve()

@@ -83,3 +83,24 @@ class Training:
     def serve(self) -> None:
         """Answer until the input ends."""
         serve({"setup": self.setup, "steps": self.steps})
+
+
+class Timed:
+    """Decoding of one row; a library says how long it takes for so many tokens."""
+
+    def setup(self, size: dict[str, Any], precision: str, threads: int) -> dict[str, Any]:
+        """Build the model and the prompt."""
+        raise NotImplementedError
+
+    def timed(self, count: int) -> float:
+        """Seconds of the prompt and so many new tokens."""
+        raise NotImplementedError
+
+    def generate(self, count: int) -> dict[str, float]:
+        """Seconds of the prompt with its first token, and of all tokens after it."""
+        first = self.timed(1)
+        return {"prompt": first, "seconds": self.timed(count + 1) - first}
+
+    def serve(self) -> None:
+        """Answer until the input ends."""
+        serve({"setup": self.setup, "generate": self.generate})

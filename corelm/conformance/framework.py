@@ -82,8 +82,11 @@ class Property:
         kind: the kind; ``*`` where the law is shared by all of them.
         name: says what it states, e.g. ``cached_equals_full``.
         statement: the law in words.
+        formula: the law in signs; '' where words say it all.
         catches: what is likely wrong where it fails.
+        seen: where such a bug was found in the wild, e.g. ``transformers#25420``; '' where no public case is known.
         tier: how exactly it holds.
+        tolerance: why its bound is what it is, where the tier alone doesn't say.
         examples: how many are drawn by default.
         check: the law as a function that raises ``AssertionError``.
         excuse: why it says nothing about a part (a sentence), or None where it does.
@@ -99,6 +102,9 @@ class Property:
     check: Check
     excuse: Callable[[PartUnderTest], str | None]
     first: bool = False
+    formula: str = ""
+    seen: str = ""
+    tolerance: str = ""
 
 
 _known: dict[tuple[str, str], Property] = {}
@@ -114,12 +120,17 @@ def property_of(
     examples: int = 20,
     excuse: Callable[[PartUnderTest], str | None] = lambda part: None,
     first: bool = False,
+    formula: str = "",
+    seen: str = "",
+    tolerance: str = "",
 ) -> Callable[[Check], Check]:
     """Make the decorated function a property of ``kind`` (``*``: of all kinds)."""
 
     def register(check: Check) -> Check:
         title = name or str(check.__name__)
-        _known[kind, title] = Property(kind, title, statement, catches, tier, examples, check, excuse, first)
+        _known[kind, title] = Property(
+            kind, title, statement, catches, tier, examples, check, excuse, first, formula, seen, tolerance
+        )
         return check
 
     return register

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ class RowCopies:
     """
 
     def __init__(self) -> None:
-        self._copies: dict[int, tuple[Tensor, int, Tensor | None]] = {}
+        self._copies: dict[int, tuple[Tensor, tuple[Any, ...], Tensor | None]] = {}
 
     def __deepcopy__(self, memo: dict[int, object]) -> RowCopies:
         """None at first: they are of other weights."""
@@ -37,8 +38,10 @@ class RowCopies:
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``x Wᵀ + b`` for one row."""
         found = self._copies.get(id(weight))
-        if found is None or found[0] is not weight or found[1] != weight._version:
-            found = self._copies[id(weight)] = (weight, weight._version, _copied(weight))
+        # Moving a module to another type or device keeps its parameters and their versions, and changes their memory.
+        state = weight._version, weight.data_ptr(), weight.dtype
+        if found is None or found[0] is not weight or found[1] != state:
+            found = self._copies[id(weight)] = (weight, state, _copied(weight))
         copy = found[2]
         if copy is None:
             return F.linear(x, weight, bias)

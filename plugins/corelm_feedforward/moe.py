@@ -31,8 +31,8 @@ class MixtureOfExperts(FeedForward):
     ``y = Σ weight · expert(x)`` over the experts that the router chose, or ``Σ expert(weight · x)`` where it weighs
     inputs, plus what the shared feed-forward gives, which sees every token: all of it, or with ``shared_gate`` the
     share ``sigmoid(w · x)`` (Qwen Team, 2024, arXiv:2407.10671). No token is dropped, whatever the balance. Experts
-    are modules, so that adapters, quantizers and importers treat their maps like any other; stacked weights and
-    grouped products were no faster on CPUs.
+    are modules, so that adapters, quantizers and importers treat their maps like any other; on CPUs stacked weights may
+    be faster where there are many tiny experts.
 
     In training two auxiliary losses are reported: ``balance · E · Σ_e f_e P_e`` with the share f of choices and the
     mean probability P of each of E experts (Fedus et al., 2021, arXiv:2101.03961), and

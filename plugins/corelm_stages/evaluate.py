@@ -63,14 +63,15 @@ class Evaluate(Stage):
         """Measure every model with every task."""
         judge = context.open_model(inputs["judge"]) if inputs.get("judge") else None
         tasks = _named(self.config.tasks)
+        evaluators = {name: task.build() for name, task in tasks.items()}
         results: dict[str, dict[str, dict[str, float]]] = {}
         for artifact in inputs["models"]:
             model, measured = context.open_model(artifact), results.setdefault(artifact.stage, {})
             for name, task in tasks.items():
                 more = {"judge": judge} if task.part.judged else {}
-                measured[name] = task.build().evaluate(model, _records(context, task), context.watch, **more)
+                measured[name] = evaluators[name].evaluate(model, _records(context, task), context.watch, **more)
         (context.folder / "metrics.json").write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-        headlines = {name: task.build().headline for name, task in tasks.items()}
+        headlines = {name: evaluator.headline for name, evaluator in evaluators.items()}
         return _figures(context, headlines, results)
 
 

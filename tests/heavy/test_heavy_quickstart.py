@@ -94,15 +94,13 @@ def test_it_answers_questions_about_functions_it_has_never_seen_above_chance(qui
         assert measured["accuracy_pmi"] > 0.25 + 3 * error, name
 
 
-def test_pairs_and_rewards_are_measured(quickstart):
-    """How well a reward model of this size tells answers apart is printed, not held: 2,000 pairs teach it little."""
+def test_the_reward_model_tells_right_answers_from_wrong_ones_and_alignment_raises_the_reward(quickstart):
     folder = quickstart[0]
     pairs = metrics(folder, "pairs")["judge"]["pair-accuracy"]
     rewards = {name: found["mean-reward"]["reward"] for name, found in metrics(folder, "rewards").items()}
     print(f"pairs: {pairs}; rewards: {rewards}")
-    assert 0 <= pairs["accuracy"] <= 1
-    assert set(rewards) == {"tuned", "preferred"}
-    assert all(math.isfinite(reward) for reward in rewards.values())
+    assert rewards["preferred"] > rewards["tuned"]
+    assert pairs["accuracy"] > 0.5 + 3 * pairs["accuracy_stderr"]
 
 
 class _Quiet:

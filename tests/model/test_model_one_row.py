@@ -73,3 +73,16 @@ def test_a_model_keeps_its_copies_until_it_is_trained():
     assert model.row_copies is kept
     model.train()
     assert not model.row_copies._copies
+
+
+def test_a_model_that_changes_its_type_between_two_texts_is_copied_again():
+    model, ids = tiny(0).eval(), torch.tensor([[1, 2, 3]])
+    for dtype in (torch.float32, torch.bfloat16, torch.float32):
+        model.to(dtype)
+        new = model.generate_ids(ids, max_new_tokens=4)
+        state, rows = model.new_state(1), ids
+        for column in range(4):  # the same, without copies
+            with torch.no_grad():
+                logits = model.head(model.hidden(rows, state=state)[:, -1])
+            assert int(logits.argmax(-1)) == int(new[0, column])
+            rows = new[:, column : column + 1]

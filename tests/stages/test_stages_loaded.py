@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from stage_recipes import MODEL, statuses
+from stage_recipes import MODEL, rows, statuses
 
 import corelm
 from corelm.errors import UserError
@@ -46,6 +46,21 @@ def test_a_loaded_model_is_tuned_quantized_measured_and_exported(workshop, made,
     assert (result.folder / "out" / "config.json").exists()
     again = workshop.run("loaded", stages, model={"load": str(made / kind)}, template="chatml")
     assert set(statuses(again).values()) == {"up to date"}
+
+
+def test_one_epoch_of_filled_rows_goes_over_the_data_once(workshop, made):
+    talks = rows(workshop.folder / "short.jsonl", [{"prompt": "a", "response": f"b{n}"} for n in range(8)])
+    data = {"source": {"use": "jsonl", "path": str(talks), "yields": "conversation"}}
+    stages = {
+        name: workshop.training(
+            "finetune", data=data, packer={"use": "padded", "best_fit": filled}, epochs=1, **{"from": "model"}
+        )
+        for name, filled in (("alone", False), ("filled", True))
+    }
+    result = workshop.run("epoch", stages, model={"load": str(made / "base")}, template="chatml")
+    alone, filled = result["alone"].figures, result["filled"].figures
+    assert alone["tokens"] == filled["tokens"], "the same tokens, once"
+    assert (alone["steps"], filled["steps"]) == (2, 1), "two answers share a row of 64"
 
 
 def test_a_corpus_is_tokenized_by_the_loaded_models_tokenizer_and_trained_on(workshop, made):

@@ -235,6 +235,20 @@ def test_singular_values_down_to_a_five_hundredth_are_raised_to_one(seed, smalle
     assert float(found.min()) > 0.65 and float(found.max()) < 1.25
 
 
+@given(seed=st.integers(0, 100), rows=st.integers(1, 40), columns=st.integers(1, 40))
+@settings(max_examples=30, deadline=None)
+def test_in_bfloat16_singular_values_stay_near_one_and_the_result_has_the_gradients_type(seed, rows, columns):
+    rank = min(rows, columns)
+    values = torch.logspace(-1, 0, rank, dtype=torch.float64)
+    left, right = torch.linalg.qr(draw(seed, rows, rows)).Q, torch.linalg.qr(draw(seed + 1, columns, columns)).Q
+    matrix = left[:, :rank] @ torch.diag(values) @ right[:, :rank].T
+    direction = orthogonalise(matrix, torch.bfloat16)
+    assert direction.dtype == torch.float64
+    found = torch.linalg.svdvals(direction)
+    # Exact arithmetic stays in (0.65, 1.25); each of ten products rounds by 2⁻⁹ of entries whose spectral norm is 1.2.
+    assert float(found.min()) > 0.5 and float(found.max()) < 1.4
+
+
 @given(seed=st.integers(0, 100), rows=st.integers(1, 6), columns=st.integers(1, 6))
 @settings(max_examples=30, deadline=None)
 def test_the_direction_turns_transposes_and_mirrors_with_the_gradient(seed, rows, columns):
