@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corelm.kinds.papers import Paper
 
 EPILOG = """examples:
   corelm describe attention           what every attention must hold
@@ -85,8 +89,22 @@ def part_facts(kind: str, name: str) -> dict[str, Any]:
         "location": record.location,
         "revision": part.revision,
         "description": inspect.cleandoc(part.__doc__ or ""),
+        "papers": paper_facts(part.papers()),
+        "elementary": part.elementary,
+        "parameters": _said(part, "parameter_count"),
+        "cost": _said(part, "cost"),
         "options": options,
     }
+
+
+def paper_facts(papers: Sequence[Paper]) -> list[dict[str, str]]:
+    """Papers as plain data."""
+    return [{**paper._asdict(), "address": paper.address} for paper in papers]
+
+
+def _said(part: type[Any], what: str) -> str:
+    """What a part says in words of its size or cost; '' where it leaves it to be worked out."""
+    return (inspect.getdoc(getattr(part, what)) or "").replace("``", "") if hasattr(part, what) else ""
 
 
 def _plain(value: Any) -> Any:
@@ -110,6 +128,11 @@ def render(facts: dict[str, Any]) -> str:
         facts["description"],
         "",
     ]
+    if facts["papers"]:
+        lines += ["papers:", *(f"  {paper['citation'] or '—'}  {paper['address']}" for paper in facts["papers"]), ""]
+    for what in ("parameters", "cost"):
+        if facts[what]:
+            lines += [f"{what}: {' '.join(facts[what].split())}", ""]
     lines.append("options:" if facts["options"] else "no options")
     for option in facts["options"]:
         default = "required" if option["required"] else f"default {json.dumps(option['default'], ensure_ascii=False)}"

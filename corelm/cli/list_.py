@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corelm.registration import Record
 
 EPILOG = """examples:
   corelm list                 every part, by kind
@@ -26,7 +31,9 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the records; imports no part."""
+    from corelm.cli.describe import paper_facts
     from corelm.cli.plugins import warn_of_failures
+    from corelm.kinds.papers import cited
     from corelm.registration import active
 
     registry = active()
@@ -36,7 +43,11 @@ def run(args: argparse.Namespace) -> int:
     records = registry.parts(args.kind)
     if args.json:
         fields = ("kind", "name", "qualified", "distribution", "version", "summary", "target", "plugin", "interface")
-        print(json.dumps([{name: getattr(record, name) for name in fields} for record in records], indent=1))
+        listed = [
+            {**{name: getattr(record, name) for name in fields}, "papers": paper_facts(cited(_docstring(record)))}
+            for record in records
+        ]
+        print(json.dumps(listed, indent=1))
         return 0
     width = max((len(record.name) for record in records), default=0)
     kind = None
@@ -47,3 +58,14 @@ def run(args: argparse.Namespace) -> int:
         origin = "" if record.distribution == "corelm" else f"  [{record.distribution} {record.version}]"
         print(f"  {record.name:<{width}}  {record.summary}{origin}")
     return 0
+
+
+def _docstring(record: Record) -> str:
+    """The docstring of a part's class, read off its file without importing it; '' where there is none to be found."""
+    try:
+        tree = ast.parse(Path(record.location).read_text(encoding="utf-8"))
+    except (OSError, ImportError, SyntaxError, ValueError):
+        return ""
+    name = record.target.partition(":")[2]
+    found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    return (ast.get_docstring(found[0]) or "") if found else ""

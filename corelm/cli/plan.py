@@ -17,11 +17,15 @@ EPILOG = """examples:
 """
 
 
+FORWARDS = 3
+"""A training step takes three forward passes: one, and twice as much for the gradients of inputs and of weights."""
+
+
 def register(subparsers: Any) -> None:
     """Add the verb."""
     parser = subparsers.add_parser(
         "plan",
-        help="what a recipe would do: stages, parameters, memory, tokens",
+        help="what a recipe would do: stages, parameters, arithmetic, memory, tokens",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -41,25 +45,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 def plan(recipe: Recipe) -> dict[str, Any]:
-    """The model's size, and each stage with what it reads and how long it trains."""
+    """The model's size and cost, and each stage with what it reads and how long it trains."""
     from corelm.model.assemble import assemble
+    from corelm.model.costs import operations
     from corelm.pipeline.plan import model_config, units_of
     from corelm.recipe.checks import vocab_size
 
     config = model_config(recipe.config)
+    model = None if config is None else assemble(config, vocab_size(recipe.config), device="meta")
     facts: dict[str, Any] = {"name": recipe.name, "stages": []}
-    if config is not None:
-        facts["model"] = _sizes(assemble(config, vocab_size(recipe.config), device="meta"))
+    if model is not None:
+        facts["model"] = {**_sizes(model), **_passes(model), "silent": _silent(model)}
     for unit in units_of(recipe):
         inputs = {role: names for role, names in unit.inputs.items() if not role.startswith("(")}
         stage = {"name": unit.name, "use": unit.use, "makes": unit.output, "from": inputs}
         node = recipe.config.stages.get(unit.name)
         tokens = getattr(node.spec.config, "tokens", None) if node and unit.use == "pretrain" else None
-        if node is not None and tokens and config is not None:
-            options = node.spec.config
-            a_step = options.batch * options.accumulate * (options.time or config.context)  # type: ignore[attr-defined]
+        if node is not None and tokens and model is not None:
+            options: Any = node.spec.config
+            time = options.time or model.context
+            a_step = options.batch * options.accumulate * time
             stage["steps"], stage["tokens_per_step"] = math.ceil(tokens / a_step), a_step
-            stage["training_flops"] = 6 * facts["model"]["parameters"] * tokens
+            stage["training_flops"] = FORWARDS * tokens * sum(operations(model, time).values()) / time
         facts["stages"].append(stage)
     return facts
 
@@ -74,6 +81,29 @@ def _sizes(model: LanguageModel) -> dict[str, Any]:
     return {"parameters": total, "by_section": parts, "weights_bytes": 4 * total, "training_bytes": 16 * total}
 
 
+def _passes(model: LanguageModel) -> dict[str, Any]:
+    """What a row of the whole context takes, and its last token when the others are stored."""
+    import torch
+
+    from corelm.kinds.cost import Cost, Work
+    from corelm.model.costs import costs, operations, state_size
+
+    time = model.context
+    whole = operations(model, time)
+    last = sum(costs(model, Work(1, 1, time - 1)).values(), Cost())
+    state = state_size(model, time, torch.float32)
+    return {
+        "forward": {"tokens": time, "operations": sum(whole.values()), "by_section": whole},
+        "decoding": {"tokens": time, "operations": last.operations, "reads": last.reads, "state_bytes": state},
+    }
+
+
+def _silent(model: LanguageModel) -> list[str]:
+    """Attention that doesn't say what it takes besides its maps, so that it isn't counted."""
+    specs = [layer.attention for layer in model.config.resolved() if layer.attention is not None]
+    return sorted({spec.record.qualified for spec in specs if not hasattr(spec.part, "cost")})
+
+
 def render(facts: dict[str, Any]) -> str:
     """As people read it."""
     lines = [facts["name"]]
@@ -82,9 +112,23 @@ def render(facts: dict[str, Any]) -> str:
         sections = ", ".join(f"{name} {count:,}" for name, count in model["by_section"].items())
         lines.append(f"model: {model['parameters']:,} parameters ({sections})")
         lines.append(
-            f"memory: {model['weights_bytes'] / 1e6:,.0f} MB of weights in float32; "
-            f"{model['training_bytes'] / 1e6:,.0f} MB to train with AdamW, and activations"
+            f"memory: {_scaled(model['weights_bytes'])}B of weights in float32; "
+            f"{_scaled(model['training_bytes'])}B to train with AdamW, and activations"
         )
+        forward, decoding, tokens = model["forward"], model["decoding"], model["forward"]["tokens"]
+        sections = ", ".join(f"{name} {_scaled(each / tokens)}" for name, each in forward["by_section"].items())
+        lines.append(
+            f"forward: {_scaled(forward['operations'] / tokens)} floating-point operations per token "
+            f"in rows of {tokens:,} ({sections})"
+        )
+        lines.append(
+            f"decoding: {_scaled(decoding['operations'])} operations for token {tokens:,}, which reads "
+            f"{_scaled(decoding['reads'])}B of weights and {_scaled(decoding['state_bytes'])}B of state in float32"
+        )
+        if model["silent"]:
+            lines.append(
+                f"not counted: all but the maps of {', '.join(model['silent'])}, which says nothing of its cost"
+            )
     lines.append("stages:")
     for stage in facts["stages"]:
         given = ", ".join(f"{role}: {_names(names)}" for role, names in stage["from"].items())
@@ -95,6 +139,12 @@ def render(facts: dict[str, Any]) -> str:
                 f"{stage['training_flops']:.2e} floating-point operations"
             )
     return "\n".join(lines)
+
+
+def _scaled(number: float) -> str:
+    """Three digits and a prefix: ``285 M``."""
+    power = min(4, max(0, math.floor(math.log10(number) / 3))) if number >= 1 else 0
+    return f"{number / 1000**power:.3g} {['', 'k', 'M', 'G', 'T'][power]}"
 
 
 def _names(names: str | list[str]) -> str:

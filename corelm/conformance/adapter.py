@@ -9,13 +9,18 @@ from torch import Tensor
 
 from corelm.conformance.bench import Bench, Subject, close, initialise
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.tiny import tiny
 from corelm.kinds.parameters import Linear, declared
+
+MINIMUM = 4
+"""So many of these properties must say something about every part of the kind, and hold."""
 
 
 class AdapterBench(Bench):
     """One linear map, wrapped."""
 
     kind = "adapter"
+    observed = True
 
     def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
         """A map's seed and an input."""
@@ -23,10 +28,22 @@ class AdapterBench(Bench):
 
     def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
         """Wrap, disturb the addition, apply."""
-        linear = _linear(inputs["seed"])
-        wrapped = _wrap(subject.part, linear, inputs["seed"])
+        return self._wrapped(subject, inputs)(inputs["x"])
+
+    def reference(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """``reference(wrapped, x)`` is what the wrapped map computes."""
+        return subject.part.reference(self._wrapped(subject, inputs), inputs["x"])
+
+    def observe(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """In training too."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return [self.call(subject, inputs), self._wrapped(subject, inputs).train()(inputs["x"])]
+
+    def _wrapped(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        wrapped = _wrap(subject.part, _linear(inputs["seed"]), inputs["seed"])
         _disturb(wrapped, inputs["seed"])
-        return wrapped(inputs["x"])
+        return wrapped
 
 
 def _linear(seed: int, *, bias: bool = True, dtype: torch.dtype = torch.float64) -> Linear:
@@ -58,6 +75,7 @@ def _ready(part: PartUnderTest, draw: Draw) -> tuple[Any, Linear, Any, Tensor, i
 @property_of(
     "adapter",
     statement="At the start the wrapped map computes what it did before, to the bit.",
+    formula="wrapped(x) = W x + b",
     catches="an addition that doesn't begin at zero",
     tier="bit",
 )
@@ -70,6 +88,7 @@ def identity_at_the_start(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "adapter",
     statement="merged() is one linear map that computes the same as the wrapped one.",
+    formula="merged(x) = wrapped(x)",
     catches="a factor alpha/rank that is forgotten or applied twice, a transposed product",
 )
 def merged_equals_wrapped(part: PartUnderTest, draw: Draw) -> None:
@@ -85,6 +104,7 @@ def merged_equals_wrapped(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "adapter",
     statement="Only the addition is trainable: the base has no gradient and never changes.",
+    formula="∂/∂base = 0, ∂/∂added ≠ 0",
     catches="base weights in the optimizer",
     tier="bit",
 )
@@ -105,6 +125,7 @@ def base_is_frozen(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "adapter",
     statement="The addition's parameters have declared roles, the dtype of the map, and come from the generator alone.",
+    formula="added(seed) = added(seed) ≠ added(seed + 1), dtype as the map",
     catches="bare parameters, the global generator, float32 beside bfloat16",
     tier="bit",
     examples=10,
@@ -129,6 +150,7 @@ def additions_are_declared(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "adapter",
     statement="Any leading axes will do, tokens don't mix.",
+    formula="wrapped(PX) = P wrapped(X)",
     catches="a reshape that needs (batch, time)",
 )
 def tokenwise(part: PartUnderTest, draw: Draw) -> None:
@@ -139,3 +161,32 @@ def tokenwise(part: PartUnderTest, draw: Draw) -> None:
     y = wrapped(x)
     close(wrapped(x.flatten(0, 1)), y.flatten(0, 1), "flattened")
     close(wrapped(x[:, order]), y[:, order], "permuted tokens")
+
+
+@property_of(
+    "adapter",
+    statement="A whole model gives the same with its maps wrapped and with them merged.",
+    formula="model(W ⊕ addition) = model(merged)",
+    catches="a map whose role or bias is lost in merging, a map that is merged twice",
+    tolerance="A few layers of float64 products in another order.",
+    examples=4,
+)
+def merges_in_a_model(part: PartUnderTest, draw: Draw) -> None:
+    """Wrap every map of a tiny model's layers, disturb the additions, merge."""
+    adapter = part.bench.subject(part, draw).part
+    model = tiny(draw.seed(), vocab=20)
+    ids = draw.ids(2, 5, 20)
+    bare, seed = model.logits(ids), draw.seed()
+    names = [
+        name for name, module in model.named_modules() if name.startswith("layers") and isinstance(module, Linear)
+    ]
+    for name in names:
+        model.set_submodule(name, _wrap(adapter, model.get_submodule(name), seed))
+    assert torch.equal(model.logits(ids), bare), "wrapped, the model answers otherwise from the start"
+    for name in names:
+        _disturb(model.get_submodule(name), seed)
+    wrapped = model.logits(ids)
+    assert float((wrapped - bare).abs().max()) > 1e-6, "the additions change no answer of the model"
+    for name in names:
+        model.set_submodule(name, model.get_submodule(name).merged())
+    close(model.logits(ids), wrapped, "merged and wrapped")

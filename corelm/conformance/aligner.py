@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from corelm.conformance import policy_gradient
-from corelm.conformance.aligner_bench import job, prepared
+from corelm.conformance import policy_gradient, preference
+from corelm.conformance.aligner_bench import chosen_rows, job, prepared
 from corelm.conformance.bench import close, same_bits
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
 from corelm.conformance.tiny import Silent, weights
@@ -22,7 +21,10 @@ from corelm.kinds.aligner import AlignmentJob
 from corelm.kinds.batch import IGNORE, Batch
 from corelm.kinds.trainer import Processes
 
-__all__ = ["Threads", "policy_gradient"]
+MINIMUM = 6
+"""So many of these properties must say something about every part of the kind, and hold."""
+
+__all__ = ["Threads", "policy_gradient", "preference"]
 
 Made = TypeVar("Made")
 
@@ -35,6 +37,7 @@ def _offline(part: PartUnderTest) -> str | None:
 @property_of(
     "aligner",
     statement="The reference and the reward model get no gradient and keep their bits and their mode.",
+    formula="∇ref = ∅, ref after = ref before",
     catches="a reference that is trained along",
     tier="bit",
     examples=3,
@@ -59,6 +62,7 @@ def others_stay_frozen(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "aligner",
     statement="The policy receives a finite gradient, and has a finite loss and detached figures.",
+    formula="0 < |∇policy| < ∞",
     catches="a detached policy",
     examples=3,
 )
@@ -81,6 +85,7 @@ def policy_learns(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "aligner",
     statement="The stream's state after k batches, loaded into a fresh one, goes on with batch k.",
+    formula="load(state after k) yields batches k, k + 1, …",
     catches="experience that is generated anew, an order that is lost",
     tier="bit",
     examples=3,
@@ -121,8 +126,13 @@ class Threads:
                 self.barrier.abort()  # else the others would wait for this one
                 raise
 
-        with ThreadPoolExecutor(len(self.given)) as pool:
-            return list(pool.map(one, range(len(self.given))))
+        precision = torch.get_float32_matmul_precision()
+        try:
+            with ThreadPoolExecutor(len(self.given)) as pool:
+                return list(pool.map(one, range(len(self.given))))
+        finally:
+            # What each thread puts back is what another had set: real processes have a setting of their own.
+            torch.set_float32_matmul_precision(precision)
 
 
 class _Thread(Processes):
@@ -140,7 +150,9 @@ class _Thread(Processes):
 @property_of(
     "aligner",
     statement="The streams of n processes are those of one: process r has its micro-batches r, r + n, and so on.",
+    formula="stream(rank r of n) = stream[r::n]",
     catches="every process learning from the same batches, processes that wait for each other forever",
+    tolerance="what is generated and scored in other batches is rounded otherwise",
     examples=3,
 )
 def processes_share_the_work(part: PartUnderTest, draw: Draw) -> None:
@@ -186,7 +198,9 @@ def _plain(batch: Batch) -> list[Any]:
 @property_of(
     "aligner",
     statement="Learnt are the answer's tokens and its stop token, and nothing else.",
-    catches="prompts in the loss (OpenRLHF#465), padding (trl#1625), a shift by one",
+    formula="decode(targets) ∈ {answer ⧺ stop}",
+    catches="prompts in the loss, padding, a shift by one",
+    seen="OpenRLHF#465, trl#1625",
     tier="bit",
     examples=5,
     excuse=_offline,
@@ -209,63 +223,10 @@ def answers_are_learnt(part: PartUnderTest, draw: Draw) -> None:
     assert found == wanted, f"learnt are {sorted(found)}, the answers are {sorted(wanted)}"
 
 
-def _sums(model: Any, batch: Batch) -> Tensor:
-    with torch.no_grad():
-        sums: Tensor = model.logprobs(batch.ids, batch.targets, valid=batch.valid).sum(1)
-    return sums
-
-
-def _not_dpo(part: PartUnderTest) -> str | None:
-    return None if getattr(part.cls, "law", part.name) == "dpo" else "it is not direct preference optimisation"
-
-
-@property_of(
-    "aligner",
-    statement="Chosen and rejected swapped change the Bradley–Terry loss by ℓ(c, r) − ℓ(r, c) = −z.",
-    catches="a sign, a missing reference, a clamp",
-    examples=5,
-    excuse=_not_dpo,
-)
-def antisymmetric(part: PartUnderTest, draw: Draw) -> None:
-    """z from the models themselves; smoothing shrinks the difference by 1 − 2ε."""
-    pins = {"loss": "sigmoid", "beta": draw.choice("beta", [0.1, 1.0])}
-    alignment, given, config = prepared(part, draw, pins=pins)
-    batch = next(alignment.streams(Processes()))
-    policy, reference = _sums(given.models["policy"], batch), _sums(given.models["reference"], batch)
-    margin = (policy - reference)[0::2] - (policy - reference)[1::2]
-    pairs = torch.arange(len(batch.ids)).view(-1, 2).flip(1).flatten()
-    swapped = Batch(
-        batch.ids[pairs],
-        batch.targets[pairs],
-        valid=None if batch.valid is None else batch.valid[pairs],
-        extra={name: value[pairs] if len(value) == len(pairs) else value for name, value in batch.extra.items()},
-    )
-    with torch.no_grad():
-        found = alignment.objective.evaluate(alignment.trained, batch).total
-        found = found - alignment.objective.evaluate(alignment.trained, swapped).total
-    smoothing = getattr(config, "label_smoothing", 0.0)
-    close(found, -config.beta * margin.sum() * (1 - 2 * smoothing), "ℓ(c, r) − ℓ(r, c), and −z", 1e-4)
-
-
-@property_of(
-    "aligner",
-    statement="With the policy equal to the reference every pair's loss is ln 2, whatever beta and smoothing.",
-    catches="beta outside of the log-sigmoid, a reference that isn't subtracted",
-    examples=5,
-    excuse=_not_dpo,
-)
-def ln_two_at_the_reference(part: PartUnderTest, draw: Draw) -> None:
-    """At the start of training."""
-    alignment, _, _ = prepared(part, draw, apart=False, pins={"loss": "sigmoid"})
-    batch = next(alignment.streams(Processes()))
-    terms = alignment.objective.evaluate(alignment.trained, batch)
-    loss = float(terms.total.detach()) / alignment.objective.count(batch)
-    assert abs(loss - math.log(2)) < 1e-5, f"loss {loss:.6f} per pair, ln 2 is {math.log(2):.6f}"
-
-
 @property_of(
     "aligner",
     statement="What is read and which models are needed is said beforehand.",
+    formula="policy ∈ roles ⊂ {policy, reference, reward}",
     catches="a role that is asked for when it is too late",
     tier="io",
     examples=4,
@@ -277,3 +238,57 @@ def needs_are_declared(part: PartUnderTest, draw: Draw) -> None:
     assert isinstance(roles, frozenset) and "policy" in roles, f"roles {roles!r}: somebody must be trained"
     assert roles <= {"policy", "reference", "reward"}, f"roles {sorted(roles)}"
     assert part.cls.reads(config) in ("preference", "conversation"), f"reads {part.cls.reads(config)!r}"
+
+
+@property_of(
+    "aligner",
+    statement="The loss of a batch is the sum of the losses of its pairs of rows, and so are counts and figures.",
+    formula="loss(x ∪ y) = loss(x) + loss(y)",
+    catches="a mean over the batch, advantages normalised once more within it",
+    seen="transformers#24725",
+    tolerance="a part may keep log-probabilities in float32, and sum them in another order",
+    examples=3,
+)
+def loss_is_additive(part: PartUnderTest, draw: Draw) -> None:
+    """Two rows at a time, after the policy has moved a little."""
+    alignment, _, _ = prepared(part, draw)
+    batch = next(alignment.streams(Processes()))
+    with torch.no_grad():
+        for p in alignment.policy.module.parameters():
+            p.add_(0.05 * draw.normal(*p.shape).to(p.dtype))
+        pieces = [chosen_rows(batch, torch.tensor([n, n + 1])) for n in range(0, len(batch.ids) - 1, 2)]
+        if len(pieces) * 2 < len(batch.ids):
+            pieces.append(chosen_rows(batch, torch.tensor([len(batch.ids) - 1])))
+        whole = alignment.objective.evaluate(alignment.trained, batch)
+        parts = [alignment.objective.evaluate(alignment.trained, piece) for piece in pieces]
+    close(
+        whole.total, torch.stack([terms.total for terms in parts]).sum(), "the loss, and the sum of its parts", 1e-5
+    )
+    counts = [alignment.objective.count(piece) for piece in pieces]
+    assert alignment.objective.count(batch) == sum(counts), (
+        f"{alignment.objective.count(batch)} terms, parts {counts}"
+    )
+    for name, figure in whole.sums.items():
+        added = torch.stack([terms.sums[name].double() for terms in parts]).sum()
+        close(figure.double(), added, f"figure {name}, and the sum of its parts", 1e-5)
+
+
+@property_of(
+    "aligner",
+    statement="Only hidden states before the answers' tokens have a gradient: no prompt's, no padding's, no last one's.",
+    formula="∂loss/∂hₜ ≠ 0 ⇒ yₜ ≠ ignore",
+    catches="a value or a log-probability that is read one column off, padding in the loss",
+    seen="OpenRLHF#465, trl#1625",
+    tier="bit",
+    examples=3,
+)
+def only_answers_have_gradients(part: PartUnderTest, draw: Draw) -> None:
+    """Differentiate from the loss to the hidden states."""
+    alignment, _, _ = prepared(part, draw)
+    batch = next(alignment.streams(Processes()))
+    hidden = alignment.trained.hidden(batch.ids, valid=batch.valid).detach().requires_grad_()
+    answer = alignment.objective.answer(alignment.trained, hidden, batch)
+    (gradient,) = torch.autograd.grad(alignment.objective.loss(answer, batch).total, hidden)
+    moved = gradient.abs().sum(-1) > 0
+    stray = (moved & (batch.targets == IGNORE)).nonzero().tolist()
+    assert not stray, f"gradients at places (row, column) without a target: {stray[:4]}"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from corelm.conformance.bench import Bench, Subject
 from corelm.conformance.framework import Draw, PartUnderTest
 from corelm.conformance.tiny import Silent, template, tiny
 from corelm.kinds.aligner import Alignment, AlignmentJob, ModelRole
+from corelm.kinds.batch import Batch
 from corelm.kinds.records import Conversation, Message, Preference
 
 ANSWERS = ("yes", "no, never", "a", "it is so", "perhaps", "b c d")
@@ -65,3 +69,20 @@ def prepared(part: PartUnderTest, draw: Draw, **more: Any) -> tuple[Alignment, A
     subject: Subject = part.bench.subject(part, draw, **more.pop("pins", {}))
     given = job(part, subject.config, draw, **more)
     return subject.part.prepare(given), given, subject.config
+
+
+def sums(model: Any, batch: Batch) -> Tensor:
+    """Log-probability of each row's targets together, ``(batch,)``."""
+    with torch.no_grad():
+        found: Tensor = model.logprobs(batch.ids, batch.targets, valid=batch.valid).sum(1)
+    return found
+
+
+def chosen_rows(batch: Batch, rows: Tensor) -> Batch:
+    """Some rows of a batch, in this order; what ``extra`` holds of each row goes with it."""
+    return Batch(
+        batch.ids[rows],
+        batch.targets[rows],
+        valid=None if batch.valid is None else batch.valid[rows],
+        extra={name: value[rows] if len(value) == len(batch.ids) else value for name, value in batch.extra.items()},
+    )

@@ -56,8 +56,12 @@ def exercise(config: RecipeConfig, rows: int) -> None:
     constant = time if model.constant_up_to is None else model.constant_up_to
     if constant >= time:
         _decode(loaded, ids)
+        if all(any(rule.name == "documents" for rule in layer.mask) for layer in config.model.resolved()):
+            _pack(loaded, ids)
     if model.head.reads == "vocabulary":
         _generate(loaded, ids[:, :PROMPT], model.context - PROMPT, constant >= 2 * PROMPT)
+        # Generation runs in torch's inference mode: a part that keeps a tensor from there breaks what is trained next.
+        loaded.hidden(ids).sum().backward()
 
 
 def _train(model: LanguageModel, config: RecipeConfig, ids: Tensor) -> None:
@@ -126,6 +130,15 @@ def _decode(model: LanguageModel, ids: Tensor) -> None:
             _close(_continued(model, ids, mask, first)[real], full[real], f"cached logits differ{what}")
     alone = model.logits(ids[1:, PADDED:])
     _close(model.logits(ids, valid)[1:, PADDED:], alone, "a padded row differs from the row alone")
+
+
+@torch.no_grad()
+def _pack(model: LanguageModel, ids: Tensor) -> None:
+    """Two documents in a row give what each gives alone."""
+    cut = ids.shape[1] // 2
+    documents = (torch.arange(ids.shape[1]) >= cut).long().expand_as(ids)
+    packed = model.head(model.hidden(ids, documents=documents))
+    _close(packed, torch.cat([model.logits(ids[:, :cut]), model.logits(ids[:, cut:])], 1), "packed documents differ")
 
 
 @torch.no_grad()

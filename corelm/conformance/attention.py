@@ -7,19 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from corelm.conformance import attention_formula, attention_state
+from corelm.conformance import attention_formula, attention_state, attention_whole, residual
 from corelm.conformance.attention_bench import lacks, needs, ready, weighs
 from corelm.conformance.bench import close
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
 from corelm.conformance.harness import Everything, QueryFactor, ScoreBias, Turning, causal_rules, layer_step
 from corelm.kinds.component import ComponentConfig
 
-__all__ = ["attention_formula", "attention_state"]
+MINIMUM = 10
+"""So many of these properties must say something about every part of the kind, and hold."""
+
+__all__ = ["attention_formula", "attention_state", "attention_whole", "residual"]
 
 
 @property_of(
     "attention",
     statement="Whatever comes after token t leaves the outputs up to t as they are, to the bit.",
+    formula="x_s changed for s > t ⇒ y_0 … y_t the same",
     catches="a diagonal off by one, an additive mask of −1e4, time and heads mixed up by a reshape",
     tier="bit",
     examples=30,
@@ -56,6 +60,7 @@ def _influence(attention: nn.Module, x: Tensor, step: Any) -> Tensor:
 @property_of(
     "attention",
     statement="Output t depends on every input up to t, and on none after it.",
+    formula="∂y_t/∂x_s ≠ 0 ⇔ s ≤ t",
     catches="strict causality (the token itself left out), a constant, a statistic over time",
     tier="bit",
     examples=15,
@@ -72,6 +77,7 @@ def looks_at_all_of_the_past(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="Permuting or slicing the batch permutes or slices the output.",
+    formula="f(PX) = P f(X) for rows P",
     catches="statistics across the batch, rows mixed up by a reshape",
 )
 def rows_are_independent(part: PartUnderTest, draw: Draw) -> None:
@@ -87,15 +93,17 @@ def rows_are_independent(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="Padding on either side, whatever it contains, leaves real tokens as they are without it; it is finite.",
+    formula="f(pad ‖ x)[real] = f(x), all finite",
     catches="a padding mask that is ignored, positions that count padding, 0/0 at padded queries (pytorch#103749)",
+    seen="pytorch#103749, pytorch#110213, transformers#38690",
     examples=30,
 )
 def padding_is_invisible(part: PartUnderTest, draw: Draw) -> None:
-    """Pad with magnitude 100."""
+    """Pad with what would drown the rest."""
     attention, dim, schemes = ready(part, draw)
     time, pads = draw.integer("time", 1, 6), draw.integer("pads", 1, 3)
     left = draw.choice("side", ["left", "right"]) == "left"
-    x, padding = draw.normal(2, time, dim), draw.normal(2, pads, dim, scale=100.0)
+    x, padding = draw.normal(2, time, dim), draw.normal(2, pads, dim, scale=draw.choice("padding", [1e2, 1e4]))
     real, hidden = torch.ones(2, time, dtype=torch.bool), torch.zeros(2, pads, dtype=torch.bool)
     padded = torch.cat([padding, x] if left else [x, padding], 1).requires_grad_()
     valid = torch.cat([hidden, real] if left else [real, hidden], 1)
@@ -109,7 +117,9 @@ def padding_is_invisible(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="Documents packed into one row give what each gives alone.",
+    formula="f(d₁ ‖ d₂) = f(d₁) ‖ f(d₂)",
     catches="positions restart but attention looks across (nanoVLM#204), state carried into the next document",
+    seen="nanoVLM#204, profam#495",
     examples=25,
 )
 def packed_equals_separate(part: PartUnderTest, draw: Draw) -> None:
@@ -126,6 +136,7 @@ def packed_equals_separate(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="Under a window of w, output t depends on exactly the inputs t − w < s ≤ t.",
+    formula="∂y_t/∂x_s ≠ 0 ⇔ t − w < s ≤ t",
     catches="a window that is off by one or ignored",
     tier="bit",
     examples=12,
@@ -146,6 +157,7 @@ def window_is_exact(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="Without positions and without a causal mask, permuting tokens permutes outputs.",
+    formula="f(Px) = P f(x) without positions and mask",
     catches="a hidden dependence on position, causality that no mask asked for",
 )
 def permutation_equivariant(part: PartUnderTest, draw: Draw) -> None:
@@ -162,6 +174,7 @@ def permutation_equivariant(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="A sequence of one token repeated gives one output repeated: weights sum to one.",
+    formula="x_0 = … = x_T ⇒ y_0 = … = y_T",
     catches="a missing normalisation, a scale on weights, dropout in evaluation",
 )
 def weights_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
@@ -178,6 +191,7 @@ def weights_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="With queries scaled to zero, output t is the mean of what each of the inputs 0 … t gives alone.",
+    formula="q = 0 ⇒ y_t = mean(f(x_0), …, f(x_t))",
     catches="any offset of the mask, unnormalised weights, a query hook that is never called",
 )
 def no_query_gives_the_mean(part: PartUnderTest, draw: Draw) -> None:
@@ -198,7 +212,9 @@ def no_query_gives_the_mean(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="A rotation reaches queries and keys alike: shifting all positions changes nothing, turning changes much.",
+    formula="f at positions p + 5 = f at p ≠ f without rotation",
     catches="a rotation of queries only, or one that is never called",
+    tolerance="A change of 10⁻⁹ is far above rounding in float64.",
 )
 def rotation_is_used(part: PartUnderTest, draw: Draw) -> None:
     """Shift all positions, then leave the rotation out."""
@@ -217,7 +233,9 @@ def rotation_is_used(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="A bias on scores is added before the softmax: constant per query it changes nothing, −10⁹ hides a key.",
+    formula="bias(t, s) = b_t ⇒ nothing changes; bias(t, 0) = −10⁹ ⇒ y_t doesn't depend on x_0",
     catches="a bias after the softmax, one that is never asked for, heads or axes mixed up",
+    tolerance="Biases are float32 by contract, so that equal ones cancel to 10⁻⁶.",
 )
 def score_bias_is_used(part: PartUnderTest, draw: Draw) -> None:
     """Constant rows, then one hidden column."""
@@ -243,6 +261,7 @@ def score_bias_is_used(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="Inputs a thousand times the usual give finite outputs and gradients.",
+    formula="|x| ~ 10³ ⇒ y, ∂y/∂x finite in float32",
     catches="exp() that overflows",
 )
 def large_inputs_are_finite(part: PartUnderTest, draw: Draw) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,8 +32,17 @@ class AttentionBench(Bench):
 
     def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
         """Mix, causally."""
+        return self.program(subject, inputs)()
+
+    def reference(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """``reference(x, step)``, without a state."""
+        return subject.part.reference(inputs["x"], layer_step(*inputs["x"].shape[:2]))
+
+    def program(self, subject: Subject, inputs: dict[str, Any]) -> Callable[[], Any]:
+        """With the step made beforehand."""
         x = inputs["x"]
-        return subject.part(x, layer_step(x.shape[0], x.shape[1]))
+        step = layer_step(x.shape[0], x.shape[1], device=x.device)
+        return lambda: subject.part(x, step)
 
 
 def ready(part: PartUnderTest, draw: Draw, *, sharp: bool = True) -> tuple[Any, int, list[Position]]:

@@ -45,7 +45,9 @@ def definition(heads: Heads, step: LayerStep) -> Tensor:
 @property_of(
     "attention",
     statement="Softmax attention is its definition: scores scaled, capped, biased and masked; softmax, sink included.",
+    formula="y = Σ wₛ vₛ, w = exp(c) / (Σ exp(c) + exp(sink)), c = cap · tanh(scale · q·k / cap) + bias",
     catches="another scale, a cap after the bias, a sink that is left out, heads that read another group's keys",
+    tolerance="Both are float64; scores of some hundreds lose two or three digits in exp.",
     examples=30,
 )
 def equals_the_definition(part: PartUnderTest, draw: Draw) -> None:

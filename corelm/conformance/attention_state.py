@@ -48,7 +48,9 @@ def _in_calls(
 @property_of(
     "attention",
     statement="Computing token by token, or in any pieces, through the state equals one call over the whole.",
+    formula="f(x₁ … x_T) = f(x₁ … x_n), f(x_{n+1} …; state), for every split",
     catches="a mask that forgets the past's length, positions that restart, a stale cache (transformers#25420)",
+    seen="transformers#25420, torchtune#959, x-transformers#219",
     examples=30,
 )
 def cached_equals_full(part: PartUnderTest, draw: Draw) -> None:
@@ -72,8 +74,11 @@ def cached_equals_full(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="Continuing left-padded rows through the state equals computing each row without padding.",
+    formula="f(pad ‖ x in calls) = f(x)",
     catches="a cache that forgets which of its tokens are padding (transformers#29149)",
+    seen="transformers#29149",
     examples=15,
+    needs=("cached_equals_full",),
 )
 def padded_rows_continue(part: PartUnderTest, draw: Draw) -> None:
     """Prefill padded, then go on in pieces."""
@@ -90,8 +95,10 @@ def padded_rows_continue(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="Rows of the state can be selected, repeated and reordered: what follows is what each row gives alone.",
+    formula="f(y; state[rows]) = f(x[rows] ‖ y)",
     catches="state outside of the slots, rows tied together (beam search, batching)",
     examples=15,
+    needs=("cached_equals_full",),
 )
 def state_rows_can_be_selected(part: PartUnderTest, draw: Draw) -> None:
     """Prefill three rows, keep some in another order, go on."""
@@ -111,8 +118,10 @@ def state_rows_can_be_selected(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="A growing state cut back to length n goes on as if nothing had followed; a fixed one keeps its size.",
+    formula="f(x; truncate(state(x ‖ wrong), n)) = f(x); |state| doesn't depend on T where recurrent",
     catches="a length kept outside of the slots, a recurrent state that grows",
     examples=15,
+    needs=("cached_equals_full",),
 )
 def state_goes_back_or_stays_small(part: PartUnderTest, draw: Draw) -> None:
     """Speculate, go back, go on; or compare sizes."""
@@ -145,6 +154,7 @@ def _stored(shelves: dict[str, Shelf]) -> dict[str, Tensor]:
 @property_of(
     "attention",
     statement="Padding leaves a state of fixed size as it is, to the bit, while other rows move on.",
+    formula="state(x ‖ pad) = state(x)",
     catches="a decay at padding, a convolution's window that takes padding in",
     tier="bit",
     examples=15,
@@ -172,6 +182,7 @@ def padding_leaves_the_state(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="A state of fixed size is float32 or better, whatever the type of the activations.",
+    formula="dtype(state) ≥ float32",
     catches="a sum over thousands of tokens in bfloat16, in which small terms are lost",
     tier="bit",
     examples=4,
@@ -191,8 +202,10 @@ def fixed_state_is_wide(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "attention",
     statement="A state of fixed size that is put back goes on as if nothing had followed.",
+    formula="f(y; state kept before wrong) = f(x ‖ y)",
     catches="writing into what the slot has handed out, a part of the state outside of the slots",
     examples=15,
+    needs=("cached_equals_full",),
 )
 def state_can_be_put_back(part: PartUnderTest, draw: Draw) -> None:
     """Speculate, put the tensors back, go on."""

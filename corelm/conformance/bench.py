@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,9 @@ from corelm.errors import UserError
 from corelm.kinds.carriers import LayerContext, ModelContext
 from corelm.kinds.parameters import declared, fill
 from corelm.registration import active
+
+SHARED: Final = ("admission", "general", "gradients", "precision", "relations", "options", "metadata")
+"""Modules with the laws that all kinds share."""
 
 
 @cache
@@ -56,6 +61,7 @@ class Bench:
         hints: values to choose from for config fields of these names.
         pins: values that config fields of these names always have here.
         varies: whether two different inputs must be able to give different outputs.
+        observed: whether all that options change shows in ``observe``, for parts that are no modules.
     """
 
     kind: ClassVar[str] = ""
@@ -63,15 +69,21 @@ class Bench:
     hints: Mapping[str, tuple[Any, ...]] = {}
     pins: ClassVar[Mapping[str, Any]] = {}
     varies: ClassVar[bool] = True
+    prints: ClassVar[bool] = False
+    observed: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         if cls.kind:
             _benches[cls.kind] = cls
 
     def context(self, draw: Draw) -> Any:
-        """What ``check`` is given."""
+        """Sizes of the model around the part."""
         dim = draw.choice("dim", [16, 8, 32])
         return LayerContext(dim=dim, depth=2, context=32, vocab_size=24, index=draw.choice("layer", [0, 1]))
+
+    def place(self, context: Any) -> Any:
+        """What ``check`` is given: sizes of a model, or a resolved recipe for parts outside of models."""
+        return context if self.module or self.kind in ("mask", "init", "scaling") else recipe()
 
     def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
         """What follows the config when a part is built."""
@@ -100,8 +112,7 @@ class Bench:
             pins: config fields with a given value.
         """
         context = self.context(draw)
-        place = context if self.module or self.kind in ("mask", "init", "scaling") else recipe()
-        config = draw_config(part.cls, draw, place, pins={**self.pins, **pins}, hints=self.hints)
+        config = draw_config(part.cls, draw, self.place(context), pins={**self.pins, **pins}, hints=self.hints)
         arguments = self.arguments(part, config, context, draw)
         seed = draw.seed()
 
@@ -130,6 +141,25 @@ class Bench:
         """Use the part as its kind's contract says; returns tensors and plain data, nested as you like."""
         raise NotImplementedError
 
+    def program(self, subject: Subject, inputs: dict[str, Any]) -> Callable[[], Any]:
+        """``call`` with everything done that isn't the part's own work: what a compiler is given."""
+        return lambda: self.call(subject, inputs)
+
+    def observe(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """What an option may change: the result, and for modules that in training too."""
+        found = [self.call(subject, inputs)]
+        if isinstance(subject.part, nn.Module):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                subject.part.train()
+                found.append(self.call(subject, inputs))
+                subject.part.eval()
+        return found
+
+    def reference(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """What the part's own ``reference`` says of these inputs, nested like the result of ``call``."""
+        return subject.part.reference(*inputs.values())
+
 
 _benches: dict[str, type[Bench]] = {}
 
@@ -147,14 +177,19 @@ def load_kind(kind: str) -> bool:
 
     A kind that a plugin brings names its module in the attribute ``conformance`` of its base class.
     """
-    importlib.import_module("corelm.conformance.gradients")  # and with it the other laws that all kinds share
+    for shared in SHARED:
+        importlib.import_module(f"corelm.conformance.{shared}")
+    return module_of(kind) is not None
+
+
+def module_of(kind: str) -> ModuleType | None:
+    """The module with the properties of a kind, imported; None where there is none."""
     known = active().kinds.get(kind)
-    own = getattr(known.load(), "conformance", None) if known and known.distribution != "corelm" else None
-    name = own or f"corelm.conformance.{kind}"
-    if importlib.util.find_spec(name) is None:
-        return False
-    importlib.import_module(name)
-    return True
+    if known and known.distribution != "corelm":
+        name = getattr(known.load(), "conformance", "")
+        return importlib.import_module(name) if name else None
+    name = f"corelm.conformance.{kind}"
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
 
 
 def initialise(module: nn.Module, seed: int, *, generic: bool) -> nn.Module:
@@ -170,6 +205,13 @@ def initialise(module: nn.Module, seed: int, *, generic: bool) -> nn.Module:
                 value = noise * (info.fan_in or parameter.shape[-1] if parameter.dim() else 1) ** -0.5
             parameter.copy_(value.to(parameter.dtype))
     return module
+
+
+def moved(value: Any, device: torch.device | str) -> Any:
+    """The same inputs with all tensors on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    return {key: moved(item, device) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def _mix(seed: int, name: str) -> int:

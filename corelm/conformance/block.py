@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from corelm.conformance.bench import Bench, Subject, close
+from corelm.conformance.bench import Bench, Subject, close, initialise
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.harness import AddTo, PlainNorm, TokenwiseAttention, TokenwiseFeedForward, layer_step
 from corelm.kinds.block import BlockParts
 from corelm.kinds.component import ComponentConfig
+from corelm.kinds.norm import Norm
+
+MINIMUM = 4
+"""So many of these properties must say something about every part of the kind, and hold."""
 
 
 def _parts(layer: Any, *, attention: bool = True, feedforward: bool = True) -> BlockParts:
@@ -45,7 +50,13 @@ class BlockBench(Bench):
 
     def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
         """Run."""
-        return _run(subject.part, inputs["x"])
+        return self.program(subject, inputs)()
+
+    def program(self, subject: Subject, inputs: dict[str, Any]) -> Callable[[], Any]:
+        """With the step made beforehand."""
+        x = inputs["x"]
+        step = layer_step(x.shape[0], x.shape[1], device=x.device)
+        return lambda: subject.part(x, step)
 
 
 def _run(block: Any, x: Tensor, step: Any = None) -> Tensor:
@@ -56,6 +67,7 @@ def _run(block: Any, x: Tensor, step: Any = None) -> Tensor:
 @property_of(
     "block",
     statement="Where every branch returns zero, the block is the identity (unless its layout normalises the stream).",
+    formula="f = g = 0 ⇒ block(x) = x",
     catches="a norm on the residual path, a stream that is scaled or added twice",
     examples=30,
 )
@@ -74,6 +86,7 @@ def identity_at_zero_branches(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "block",
     statement="A block mixes no tokens itself.",
+    formula="∂y_t/∂x_s = 0 for s ≠ t where branches don't mix",
     catches="a norm over time, a shift",
     tier="bit",
     examples=12,
@@ -91,6 +104,7 @@ def mixes_nothing_itself(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "block",
     statement="Each branch runs once per call and is given the step that the block was given.",
+    formula="calls after − calls before = 1",
     catches="a branch that is forgotten or run twice, a step that is lost on the way",
     tier="bit",
     examples=12,
@@ -110,6 +124,7 @@ def runs_each_branch_once(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "block",
     statement="A layer may lack its attention or its feed-forward: the rest goes on.",
+    formula="block without f, or without g, is defined",
     catches="a block that needs both",
     tier="io",
     examples=10,
@@ -129,7 +144,9 @@ def branches_may_be_missing(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "block",
     statement="Both branches matter, and in evaluation nothing is dropped.",
+    formula="f ≠ f′ ⇒ block_f(x) ≠ block_f′(x)",
     catches="a branch whose result is thrown away",
+    tolerance="10⁻⁹ is far above rounding in float64.",
     examples=10,
 )
 def both_branches_matter(part: PartUnderTest, draw: Draw) -> None:
@@ -145,3 +162,57 @@ def both_branches_matter(part: PartUnderTest, draw: Draw) -> None:
         assert float((_run(subject.part, x) - before).detach().abs().max()) > 1e-9, f"{name} has no influence"
         with torch.no_grad():
             branch.map.weight.copy_(kept)
+
+
+Map = Callable[[Tensor], Tensor]
+LAYOUTS: dict[str, Callable[[Tensor, Map, Map, Map, float, float], Tensor]] = {
+    "pre": lambda x, f, g, n, a, b: _twice(x, f, g, lambda z, h: a * z + b * h(n(z))),
+    "post": lambda x, f, g, n, a, b: _twice(x, f, g, lambda z, h: n(a * z + b * h(z))),
+    "branch-post": lambda x, f, g, n, a, b: _twice(x, f, g, lambda z, h: a * z + b * n(h(z))),
+    "sandwich": lambda x, f, g, n, a, b: _twice(x, f, g, lambda z, h: a * z + b * n(h(n(z)))),
+    "parallel": lambda x, f, g, n, a, b: a * x + b * (f(n(x)) + g(n(x))),
+    "parallel-norms": lambda x, f, g, n, a, b: a * x + b * (f(n(x)) + g(n(x))),
+}
+"""What layouts of these names make of a stream: attention f, feed-forward g, norm n, factors a and b."""
+
+
+def _twice(x: Tensor, f: Map, g: Map, update: Callable[[Tensor, Map], Tensor]) -> Tensor:
+    """Attention first, then the feed-forward."""
+    return update(update(x, f), g)
+
+
+@property_of(
+    "block",
+    statement="A layout that takes a name of the field is wired as that name means.",
+    formula="pre: x + f(n(x)); post: n(x + f(x)); branch-post: x + n(f(x)); sandwich: x + n(f(n(x))); parallel: x + f + g",
+    catches="a norm on the wrong side of the sum, branches in another order, a factor on the wrong term",
+    tolerance="The same sums in float64.",
+    examples=20,
+    excuse=lambda part: None if "layout" in part.cls.Config.model_fields else "it has no layouts with names",
+)
+def layout_of_its_name(part: PartUnderTest, draw: Draw) -> None:
+    """Written out, with a norm that has no parameters."""
+    subject = part.bench.subject(part, draw, carry="stream")
+    config, layer = subject.config, subject.context
+    if config.layout not in LAYOUTS:
+        raise NotApplicable(f"the kit knows no layout {config.layout!r}")
+    parts = _parts(layer)
+    parts.norm = _Unweighted
+    block: Any = initialise(part.cls(config, layer, parts).double(), draw.seed(), generic=True).eval()
+    x, norm = draw.normal(2, 3, layer.dim), _Unweighted(layer.dim)
+    maps = (block.attention.map, block.feedforward.map)
+    expected = LAYOUTS[config.layout](x, *maps, norm, getattr(config, "alpha", 1.0), getattr(config, "beta", 1.0))
+    close(_run(block, x), expected, f"the block and the layout {config.layout}")
+
+
+class _Unweighted(Norm):
+    """Divides by the root mean square, and nothing else."""
+
+    epsilon = 1e-6
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(ComponentConfig(), dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        return x / (x.square().mean(-1, keepdim=True) + self.epsilon).sqrt()

@@ -7,7 +7,10 @@ from typing import Any
 import torch
 
 from corelm.conformance.bench import Bench, Subject, close
-from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+
+MINIMUM = 3
+"""So many of these properties must say something about every part of the kind, and hold."""
 
 
 class ConnectionBench(Bench):
@@ -35,6 +38,7 @@ class ConnectionBench(Bench):
 @property_of(
     "connection",
     statement="Writing zero changes nothing.",
+    formula="exit(write(s, 0)) = exit(s)",
     catches="a decay or a scale on the stream",
 )
 def zero_write_is_identity(part: PartUnderTest, draw: Draw) -> None:
@@ -48,7 +52,9 @@ def zero_write_is_identity(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "connection",
     statement="What is written can be read, in shapes (batch, time, dim).",
+    formula="exit(write(s, y)) ≠ exit(s)",
     catches="a result that is lost",
+    tolerance="10⁻⁹ is far above rounding in float64.",
 )
 def writes_are_read(part: PartUnderTest, draw: Draw) -> None:
     """Shapes and influence."""
@@ -63,6 +69,7 @@ def writes_are_read(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "connection",
     statement="keep replaces what is carried on.",
+    formula="write(s, y, keep=k) = write(s′, y, keep=k)",
     catches="a keyword that is ignored",
 )
 def keep_replaces(part: PartUnderTest, draw: Draw) -> None:
@@ -77,12 +84,35 @@ def keep_replaces(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "connection",
     statement="Tokens don't mix.",
+    formula="f(PX) = P f(X) for tokens P",
     catches="statistics over tokens",
 )
 def tokenwise(part: PartUnderTest, draw: Draw) -> None:
-    """Permute tokens."""
+    """Permute tokens, which a mean over them survives; leave some out."""
     subject = part.bench.subject(part, draw)
     x, y, order = draw.normal(2, 5, subject.context.dim), draw.normal(2, 5, subject.context.dim), draw.permutation(5)
     whole = part.bench.call(subject, {"x": x, "y": y})
     permuted = part.bench.call(subject, {"x": x[:, order], "y": y[:, order]})
     close(permuted, [leaf[:, order] for leaf in whole], "permuted tokens")
+    few = part.bench.call(subject, {"x": x[:, 1:3], "y": y[:, 1:3]})
+    close(few, [leaf[:, 1:3] for leaf in whole], "some of the tokens alone and among others")
+
+
+@property_of(
+    "connection",
+    statement="A part that takes a name of the field carries on and adds as that name means: single is x + y.",
+    formula="enter(x) = x, read(s) = exit(s) = s, write(s, y) = s + y, write(s, y, keep=k) = k + y",
+    catches="a branch that is subtracted, which a trained model may well make up for, and no imported one",
+    examples=8,
+)
+def formula_of_its_name(part: PartUnderTest, draw: Draw) -> None:
+    """Written out."""
+    if getattr(part.cls, "formula", part.name) != "single":
+        raise NotApplicable("its name promises no formula")
+    subject = part.bench.subject(part, draw)
+    x, y, k = (draw.normal(2, 3, subject.context.dim) for _ in range(3))
+    connection = subject.part
+    streams = connection.enter(x)
+    close([connection.read(streams), connection.exit(streams)], [x, x], "what was entered, and the stream", 1e-12)
+    close(connection.exit(connection.write(streams, y)), x + y, "the stream after writing, and x + y", 1e-12)
+    close(connection.exit(connection.write(streams, y, keep=k)), k + y, "with keep given, and keep + y", 1e-12)

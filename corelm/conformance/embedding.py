@@ -11,6 +11,9 @@ from corelm.conformance.bench import Bench, Subject, close
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
 from corelm.kinds.parameters import declared
 
+MINIMUM = 3
+"""So many of these properties must say something about every part of the kind, and hold."""
+
 
 class EmbeddingBench(Bench):
     """Ids in, vectors out, and the way back for tied heads."""
@@ -34,6 +37,10 @@ class EmbeddingBench(Bench):
         """Both ways."""
         return [subject.part(inputs["ids"]), subject.part.unproject(inputs["hidden"])]
 
+    def reference(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """``reference(ids)`` is what the ids become."""
+        return [subject.part.reference(inputs["ids"]), subject.part.unproject(inputs["hidden"])]
+
 
 def _embedding(part: PartUnderTest, draw: Draw) -> tuple[Any, Tensor, Any]:
     subject = part.bench.subject(part, draw)
@@ -43,6 +50,7 @@ def _embedding(part: PartUnderTest, draw: Draw) -> tuple[Any, Tensor, Any]:
 @property_of(
     "embedding",
     statement="Equal ids give equal vectors wherever they stand.",
+    formula="id_s = id_t ⇒ v_s = v_t",
     catches="positions or statistics mixed in",
 )
 def by_id_only(part: PartUnderTest, draw: Draw) -> None:
@@ -56,7 +64,9 @@ def by_id_only(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "embedding",
     statement="Different ids have different vectors, of the model's width.",
+    formula="i ≠ j ⇒ v_i ≠ v_j",
     catches="rows that are shared or missing",
+    tolerance="10⁻⁹ is far above rounding in float64.",
     examples=8,
 )
 def ids_are_told_apart(part: PartUnderTest, draw: Draw) -> None:
@@ -71,6 +81,7 @@ def ids_are_told_apart(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "embedding",
     statement="table is a declared parameter with one row per id; an id's vector depends on its row only.",
+    formula="∂v_i/∂table_j ≠ 0 ⇔ i = j",
     catches="a table that isn't the one that is used, so that a tied head learns nothing",
     examples=10,
 )
@@ -89,6 +100,7 @@ def table_is_the_table(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "embedding",
     statement="unproject maps hidden states to the table's width, token by token and linearly.",
+    formula="unproject(2a + b) = 2 unproject(a) + unproject(b) up to a constant",
     catches="a projection for one direction only",
     examples=10,
 )

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from corelm.conformance import residual
 from corelm.conformance.bench import Bench, Subject, close
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.harness import layer_step
 from corelm.kinds.feedforward import Router
 from corelm.kinds.parameters import declared
+
+MINIMUM = 4
+"""So many of these properties must say something about every part of the kind, and hold."""
+
+__all__ = ["residual"]
 
 
 class FeedForwardBench(Bench):
@@ -33,11 +40,31 @@ class FeedForwardBench(Bench):
 
     def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
         """Enough tokens that every expert gets some."""
-        return {"x": draw.normal(2, 12, subject.context.dim)}
+        return {"x": draw.normal(2, 12, subject.context.dim, scale=draw.choice("magnitude", [1.0, 0.1, 10.0]))}
 
     def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
         """Transform."""
-        return _run(subject.part, inputs["x"])
+        return self.program(subject, inputs)()
+
+    def program(self, subject: Subject, inputs: dict[str, Any]) -> Callable[[], Any]:
+        """With the step made beforehand."""
+        x = inputs["x"]
+        step = layer_step(x.shape[0], x.shape[1], device=x.device)
+        return lambda: subject.part(x, step)
+
+    def reference(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """``reference(x, step)``."""
+        return subject.part.reference(inputs["x"], layer_step(*inputs["x"].shape[:2]))
+
+    def observe(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """In training also what is reported to the step."""
+        x, step = inputs["x"], layer_step(*inputs["x"].shape[:2])
+        found = [self.call(subject, inputs)]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            found.append(subject.part.train()(x, step))
+            subject.part.eval()
+        return [*found, step.step.auxiliary]
 
 
 def _run(part: Any, x: Tensor) -> Tensor:
@@ -63,6 +90,7 @@ def _mixture(part: PartUnderTest, draw: Draw, **pins: Any) -> tuple[Any, Router,
 @property_of(
     "feedforward",
     statement="Permuting or slicing tokens permutes or slices the output.",
+    formula="f(PX) = P f(X) for tokens P",
     catches="tokens that mix, a capacity that depends on order",
 )
 def positionwise(part: PartUnderTest, draw: Draw) -> None:
@@ -77,6 +105,7 @@ def positionwise(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "feedforward",
     statement="Output t depends on token t, and not in the least on any other.",
+    formula="∂y_t/∂x_s = 0 for s ≠ t, ∂y/∂x ≠ 0",
     catches="a tiny leak between tokens",
     tier="bit",
     examples=10,
@@ -98,6 +127,7 @@ def no_leaks(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "feedforward",
     statement="Without biases zero gives zero.",
+    formula="f(0) = 0",
     catches="a stray bias",
     tier="bit",
     examples=10,
@@ -123,6 +153,7 @@ def _activations_vanish(part: nn.Module) -> bool:
 @property_of(
     "feedforward",
     statement="Every row of every weight receives a gradient within a few batches.",
+    formula="∀ rows of every matrix: ∂y/∂W_i ≠ 0, or the whole matrix is idle",
     catches="a dead gate, an expert or a unit that is cut off",
     examples=6,
 )
@@ -148,6 +179,7 @@ def every_unit_lives(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "feedforward",
     statement="In evaluation no auxiliary loss is reported; in training each is a scalar with a gradient.",
+    formula="evaluation: no loss; training: finite scalars with gradients",
     catches="a loss that is reported twice, or for tokens that nobody trains on",
     examples=10,
 )
@@ -167,7 +199,9 @@ def auxiliary_in_training_only(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "feedforward",
     statement="Padding has no part in auxiliary losses.",
+    formula="aux(x ‖ pad) = aux(x)",
     catches="load balance over padding",
+    tolerance="Losses are kept in float32 by some routers.",
     examples=10,
 )
 def padding_has_no_load(part: PartUnderTest, draw: Draw) -> None:
@@ -187,7 +221,9 @@ def padding_has_no_load(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "feedforward",
     statement="Identical experts with normalised weights compute what one of them does, whatever the router says.",
+    formula="f_1 = … = f_E, Σ w = 1 ⇒ y = f_1(x)",
     catches="weights that aren't normalised again after the choice",
+    tolerance="Weights are float32 or better by contract.",
     examples=12,
 )
 def identical_experts(part: PartUnderTest, draw: Draw) -> None:
@@ -209,7 +245,9 @@ def identical_experts(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "feedforward",
     statement="The mixture is the sum of what the chosen experts compute one by one, inputs or outputs weighed.",
+    formula="y = Σ w_e f_e(x), or Σ f_e(w_e x)",
     catches="weights paired with the wrong experts, an expert's index off by one, dropped tokens, the wrong side weighed",
+    tolerance="Weights may be float32: 10⁻⁸ of the sum.",
     examples=15,
 )
 def mixture_is_the_weighted_sum(part: PartUnderTest, draw: Draw) -> None:
@@ -231,6 +269,7 @@ def mixture_is_the_weighted_sum(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "feedforward",
     statement="What the shared feed-forward gives is added whole, or under a gate the share σ(w · x) of it.",
+    formula="y − y without the shared one = f_s(x), or σ(w·x) f_s(x)",
     catches="an average in place of the sum, a gate per feature, a gate that nobody declared",
     examples=12,
 )
@@ -254,6 +293,7 @@ def shared_is_added(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "feedforward",
     statement="The router receives a gradient from the output.",
+    formula="∂y/∂router ≠ 0",
     catches="detached gates",
     examples=8,
 )
@@ -267,3 +307,70 @@ def router_learns(part: PartUnderTest, draw: Draw) -> None:
     _run(mixture, x).square().sum().backward()
     grads = [p.grad for p in router.parameters()]
     assert any(g is not None and g.abs().sum() > 0 for g in grads), "no gradient reaches the router"
+
+
+@property_of(
+    "feedforward",
+    statement="Experts that nobody chose change nothing.",
+    formula="e ∉ chosen(x) ⇒ y(x) doesn't depend on f_e",
+    catches="a weight of all experts, a sum over those that were left out",
+    tier="bit",
+    examples=10,
+)
+def unchosen_experts_are_idle(part: PartUnderTest, draw: Draw) -> None:
+    """Change all of those that no token goes to."""
+    mixture, router, experts, dim = _mixture(part, draw)
+    x = draw.normal(1, 2, dim)
+    chosen = set(router(x[0]).experts.flatten().tolist())
+    before = _run(mixture, x).detach().clone()
+    idle = [expert for number, expert in enumerate(experts) if number not in chosen]
+    if not idle:
+        raise NotApplicable("two tokens choose all of its experts under this config")
+    with torch.no_grad():
+        for parameter in (p for expert in idle for p in expert.parameters()):
+            parameter.mul_(-3).add_(1)
+    assert torch.equal(_run(mixture, x), before), "an expert that nobody chose changes the result"
+
+
+AUXILIARY: dict[str, Callable[[Any, Any], Tensor]] = {
+    "balance": lambda config, routing: (
+        config.balance
+        * routing.probabilities.shape[1]
+        * sum(
+            (routing.experts == expert).double().mean() * routing.probabilities[:, expert].mean()
+            for expert in range(routing.probabilities.shape[1])
+        )
+    ),
+    "router-z": lambda config, routing: config.z_loss * routing.logits.exp().sum(-1).log().square().mean(),
+}
+"""What losses of these names are, for a routing of all real tokens."""
+
+
+@property_of(
+    "feedforward",
+    statement="An auxiliary loss that takes a name of the field is what that name means.",
+    formula="balance: E · Σ f_e P_e, router-z: mean(ln² Σ exp z); each times its weight",
+    catches="a sum for a mean, the share of tokens for that of choices, a weight that is applied twice",
+    examples=12,
+)
+def auxiliary_losses_are_those_named(part: PartUnderTest, draw: Draw) -> None:
+    """Expert by expert."""
+    weights = {name: draw.choice(name, [0.5, 0.0]) for name in ("balance", "z_loss")}
+    subject = part.bench.subject(part, draw, shared=None, **weights)
+    found = _experts(subject.part)
+    if found is None:
+        raise NotApplicable("it is no mixture of experts")
+    x, step = draw.normal(1, 7, subject.context.dim), layer_step(1, 7)
+    routing = found[0](x[0])
+    subject.part.train()
+    with torch.random.fork_rng(devices=[]):
+        subject.part(x, step)
+    told = step.step.auxiliary
+    for name, option in (("balance", "balance"), ("router-z", "z_loss")):
+        weight = getattr(subject.config, option, None)
+        if weight is None:
+            continue
+        assert (weight > 0) == (name in told), f"{option} is {weight}, reported are {sorted(told)}"
+        if weight:
+            wanted = [AUXILIARY[name](subject.config, routing)]
+            close(told[name], wanted, f"the loss {name!r}, and what that is", 1e-9)

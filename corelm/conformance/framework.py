@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
+from corelm.conformance import importing
 from corelm.errors import UserError
 from corelm.registration import Record, active
 
@@ -48,20 +49,29 @@ class PartUnderTest:
     record: Record | None = None
     given: type[Any] | None = None
 
-    @property
+    @cached_property
     def label(self) -> str:
         """``kind/name``, with the distribution where another one has a part of the same name."""
         if self.record and sum(r.name == self.name for r in active().parts(self.kind)) > 1:
             return f"{self.kind}/{self.record.qualified}"
         return f"{self.kind}/{self.name}"
 
+    @property
+    def origin(self) -> str:
+        """Distribution and version that it came with; '' for parts that nobody registered."""
+        return f"{self.record.distribution} {self.record.version}" if self.record else ""
+
     @cached_property
     def cls(self) -> type[Any]:
-        """The part's class."""
+        """The part's class.
+
+        Raises:
+            UserError: it can't be imported, or isn't of the kind.
+        """
         if self.given is not None:
             return self.given
         assert self.record is not None
-        return self.record.load()
+        return importing.load(self.record)
 
     @property
     def bench(self) -> Any:
@@ -91,6 +101,7 @@ class Property:
         check: the law as a function that raises ``AssertionError``.
         excuse: why it says nothing about a part (a sentence), or None where it does.
         first: whether all others wait for it.
+        needs: names of the properties without which this one would only say again what is wrong.
     """
 
     kind: str
@@ -105,6 +116,7 @@ class Property:
     formula: str = ""
     seen: str = ""
     tolerance: str = ""
+    needs: tuple[str, ...] = ()
 
 
 _known: dict[tuple[str, str], Property] = {}
@@ -123,13 +135,14 @@ def property_of(
     formula: str = "",
     seen: str = "",
     tolerance: str = "",
+    needs: tuple[str, ...] = (),
 ) -> Callable[[Check], Check]:
     """Make the decorated function a property of ``kind`` (``*``: of all kinds)."""
 
     def register(check: Check) -> Check:
         title = name or str(check.__name__)
         _known[kind, title] = Property(
-            kind, title, statement, catches, tier, examples, check, excuse, first, formula, seen, tolerance
+            kind, title, statement, catches, tier, examples, check, excuse, first, formula, seen, tolerance, needs
         )
         return check
 
@@ -197,6 +210,11 @@ class Draw:
     def scale(self) -> float:
         """A magnitude; bugs hide at one."""
         return self.choice("magnitude", [1.0, 1e-3, 1e2])
+
+    def device(self) -> torch.device:
+        """Where to compute: on the CPU, and on a GPU where there is one."""
+        names = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+        return torch.device(self.choice("device", names) if len(names) > 1 else "cpu")
 
     def ids(self, batch: int, length: int, vocab: int) -> Tensor:
         """Token ids."""

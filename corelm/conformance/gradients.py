@@ -13,6 +13,7 @@ from corelm.conformance.general import excuse_module_call, floating
 @property_of(
     "*",
     statement="Every trainable parameter receives a gradient, and all gradients are finite.",
+    formula="∀ trainable p: ∂part/∂p ≠ 0 on one of six draws",
     catches="a detached statistic, a dead parameter, an option that is never used",
     examples=4,
     excuse=excuse_module_call,
@@ -42,7 +43,9 @@ def gradients_reach_every_parameter(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "*",
     statement="Gradients are derivatives: along any direction of parameters and inputs they give the output's change.",
+    formula="⟨∇f, v⟩ = (f(z + hv) − f(z − hv)) / 2h",
     catches="a detached statistic, a wrong hand-written backward pass",
+    tolerance="Central differences err by h² f‴; two widths h tell how much that is, ten times it is allowed.",
     examples=6,
     excuse=excuse_module_call,
 )

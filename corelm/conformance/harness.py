@@ -40,7 +40,7 @@ class SameDocument(Mask):
     def allows(self, query: Tensor, key: Tensor, facts: MaskFacts) -> Tensor:
         """Compare the documents."""
         if facts.documents is None:
-            return torch.ones(1, len(query), len(key), dtype=torch.bool)
+            return torch.ones(1, len(query), len(key), dtype=torch.bool, device=query.device)
         return facts.documents[:, query, None] == facts.documents[:, None, key]
 
     def trivial(self, facts: MaskFacts) -> bool:
@@ -70,7 +70,7 @@ class Everything(Mask):
 
     def allows(self, query: Tensor, key: Tensor, facts: MaskFacts) -> Tensor:
         """Yes."""
-        return torch.ones(1, len(query), len(key), dtype=torch.bool)
+        return torch.ones(1, len(query), len(key), dtype=torch.bool, device=query.device)
 
     def trivial(self, facts: MaskFacts) -> bool:
         """Never: the future is allowed as well."""
@@ -174,6 +174,8 @@ class Shelf:
 
 def positions_of(valid: Tensor | None, documents: Tensor | None, batch: int, total: int) -> Tensor:
     """Position of every token in its document; padding is skipped."""
+    if valid is None and documents is None:
+        return torch.arange(total).repeat(batch, 1)
     real = torch.ones(batch, total, dtype=torch.bool) if valid is None else valid
     result = torch.zeros(batch, total, dtype=torch.long)
     for row in range(batch):
@@ -197,12 +199,14 @@ def layer_step(
     past: int = 0,
     slots: Mapping[str, Shelf] | None = None,
     shift: int = 0,
+    device: torch.device | None = None,
 ) -> LayerStep:
     """A layer's view of one call; ``valid`` and ``documents`` cover past and new tokens."""
     total = past + time
-    positions = positions_of(valid, documents, batch, total) + shift
-    index = torch.arange(past, total)
-    step = Step(torch.zeros(batch, time, dtype=torch.long), index, positions, valid, documents, past)
+    index = torch.arange(past, total, device=device)
+    positions = (positions_of(valid, documents, batch, total) + shift).to(index.device)
+    ids = torch.zeros(batch, time, dtype=torch.long, device=device)
+    step = Step(ids, index, positions, valid, documents, past)
     rules = [Past(ComponentConfig()), SameDocument(ComponentConfig())] if rules is None else list(rules)
     prepared = [(scheme, scheme.prepare(positions[:, past:])) for scheme in schemes]
     facts = MaskFacts(documents, valid, positions, total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from corelm.conformance.bench import Bench, Subject, close, initialise
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
 from corelm.conformance.harness import PlainEmbedding
 from corelm.kinds.component import ComponentConfig
+
+MINIMUM = 3
+"""So many of these properties must say something about every part of the kind, and hold."""
 
 
 class HeadBench(Bench):
@@ -29,17 +33,22 @@ class HeadBench(Bench):
         return {"hidden": draw.normal(2, 5, subject.context.dim)}
 
     def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
-        """Read; the table follows the dtype of what comes in, as a whole model would."""
-        hidden = inputs["hidden"]
-        subject.arguments[1].to(hidden.dtype)
-        result = subject.part(hidden)
-        subject.arguments[1].double()
+        """Read; the table follows what comes in, as in a whole model."""
+        result = self.program(subject, inputs)()
+        subject.arguments[1].to("cpu", torch.float64)
         return result
+
+    def program(self, subject: Subject, inputs: dict[str, Any]) -> Callable[[], Any]:
+        """With the table where the hidden states are."""
+        hidden = inputs["hidden"]
+        subject.arguments[1].to(hidden)
+        return lambda: subject.part(hidden)
 
 
 @property_of(
     "head",
     statement="Any leading axes will do: picking tokens first or last is the same.",
+    formula="head(h)[i] = head(h[i])",
     catches="a reshape that needs (batch, time), statistics over tokens",
 )
 def any_leading_axes(part: PartUnderTest, draw: Draw) -> None:
@@ -57,6 +66,7 @@ def any_leading_axes(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "head",
     statement="reads and outputs agree: vocabulary has one output per id, scalar has one, classes at least two.",
+    formula="vocabulary: V, scalar: 1, classes: ≥ 2 outputs",
     catches="a reward with two outputs, logits of another vocabulary",
     tier="io",
     examples=8,
@@ -72,6 +82,7 @@ def outputs_as_declared(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "head",
     statement="The embedding is no sub-module of the head: its table is saved once.",
+    formula="table ∉ parameters(head)",
     catches="a tied table that is saved, counted and updated twice",
     tier="bit",
     examples=8,
@@ -86,6 +97,7 @@ def embedding_stays_outside(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "head",
     statement="A tied head has no matrix of its own and follows the table; an untied one ignores the table.",
+    formula="tied ⇔ ∂logits/∂table ≠ 0",
     catches="a copy of the table instead of the table",
     examples=8,
     excuse=lambda part: None if "tied" in part.cls.Config.model_fields else "it can't be tied",
@@ -107,7 +119,9 @@ def tied_means_tied(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "head",
     statement="Larger scores for one output come from hidden states along it: every output can win.",
+    formula="std over tokens of every output > 0",
     catches="outputs that are constant or shared",
+    tolerance="10⁻⁹ is far above rounding in float64.",
     examples=5,
 )
 def every_output_varies(part: PartUnderTest, draw: Draw) -> None:

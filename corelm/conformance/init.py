@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
 
 from corelm.conformance.bench import Bench, Subject
-from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.kinds.parameters import ParameterInfo, Role
+
+MINIMUM = 3
+"""So many of these properties must say something about every part of the kind, and hold."""
 
 
 class InitBench(Bench):
@@ -16,6 +21,7 @@ class InitBench(Bench):
 
     kind = "init"
     varies = False
+    observed = True
 
     def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
         """Built with the model's sizes."""
@@ -42,8 +48,10 @@ class InitBench(Bench):
 @property_of(
     "init",
     statement="Draws have the deviation that is declared, and mean zero.",
+    formula="std(W) = deviation, mean(W) = 0",
     catches="a variance for a deviation, fan-out for fan-in",
     tier="stat",
+    tolerance="6000 draws deviate by 1 %; six times that come once in 10⁸.",
     examples=20,
 )
 def deviation_as_declared(part: PartUnderTest, draw: Draw) -> None:
@@ -59,6 +67,7 @@ def deviation_as_declared(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "init",
     statement="Every entry is drawn, from the given generator alone: other seed, other values.",
+    formula="W(seed) = W(seed) ≠ W(seed + 1)",
     catches="the global generator, entries left as they were",
     tier="bit",
     examples=10,
@@ -77,6 +86,7 @@ def generator_decides(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "init",
     statement="The deviation depends on role and sizes, not on the layer's number: adding a layer changes no other.",
+    formula="deviation(layer 0) = deviation(layer 1)",
     catches="values that depend on how many parameters came before",
     tier="bit",
     examples=8,
@@ -92,6 +102,7 @@ def layers_are_alike(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "init",
     statement="Every role has a positive, finite deviation.",
+    formula="0 < deviation(role) < ∞",
     catches="a role that is forgotten, 1/√0",
     tier="io",
     examples=8,
@@ -103,3 +114,56 @@ def every_role_is_known(part: PartUnderTest, draw: Draw) -> None:
         for fan_in in (0, 16):
             value = subject.part.deviation("x", ParameterInfo(role, fan_in=fan_in))
             assert 0 < value < float("inf"), f"role {role} with fan-in {fan_in}: {value}"
+
+
+FORMULAS: dict[str, Callable[[Any, int, ParameterInfo], float]] = {
+    "normal": lambda config, depth, info: (
+        config.deviation / math.sqrt(2 * depth if config.depth_scaled and info.residual and depth else 1)
+    ),
+    "fan-in": lambda config, depth, info: (
+        config.gain / math.sqrt(info.fan_in) / math.sqrt(2 * depth if info.residual and depth else 1)
+        if info.fan_in
+        else config.vectors
+    ),
+}
+"""What the names of the field mean, in a model of some depth."""
+
+
+@property_of(
+    "init",
+    statement="A part that takes a name of the field has the deviation that name means.",
+    formula="normal: σ, fan-in: g/√n; what is added to the residual stream divided by √(2 · layers)",
+    catches="fan-out for fan-in, a depth that is counted twice or not at all",
+    tolerance="One formula in two ways: a rounding or two of float64.",
+    examples=15,
+)
+def formula_of_its_name(part: PartUnderTest, draw: Draw) -> None:
+    """Written out."""
+    name = getattr(part.cls, "formula", part.name)
+    if name not in FORMULAS:
+        raise NotApplicable(f"{name!r} is no name of the field that the kit knows")
+    subject = part.bench.subject(part, draw)
+    info = part.bench.inputs(subject, draw)["info"]
+    found = subject.part.deviation("layers.0.x.weight", info)
+    wanted = FORMULAS[name](subject.config, subject.context.depth, info)
+    assert abs(found - wanted) <= 1e-12 * wanted, f"deviation {found:.6g}, that of {name} is {wanted:.6g}"
+
+
+@property_of(
+    "init",
+    statement="Entries are drawn each on its own: neighbours in a row or a column have nothing to do with each other.",
+    formula="|corr(W_ij, W_i,j+1)| and |corr(W_ij, W_i+1,j)| ≤ 6/√n",
+    catches="one row that is drawn and repeated, a draw per column, every value drawn twice",
+    tier="stat",
+    tolerance="A correlation of n independent pairs deviates by 1/√n; six of these come once in 5·10⁸ draws.",
+    examples=6,
+)
+def entries_are_independent(part: PartUnderTest, draw: Draw) -> None:
+    """Correlations along both axes."""
+    subject = part.bench.subject(part, draw)
+    tensor = part.bench.call(subject, part.bench.inputs(subject, draw)).double()
+    for axis, name in ((1, "row"), (0, "column")):
+        size = tensor.shape[axis] - 1
+        a, b = tensor.narrow(axis, 0, size).flatten(), tensor.narrow(axis, 1, size).flatten()
+        found = float(torch.corrcoef(torch.stack((a, b)))[0, 1])
+        assert abs(found) <= 6 / len(a) ** 0.5, f"neighbours in a {name} correlate by {found:.3f}"

@@ -13,6 +13,9 @@ from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, pro
 from corelm.conformance.tiny import MODEL, Silent, refused, tiny
 from corelm.model.loading import from_imported
 
+MINIMUM = 3
+"""So many of these properties must say something about every part of the kind, and hold."""
+
 SHAPES: tuple[dict[str, Any], ...] = (
     {"feedforward": {"use": "swiglu", "width": 12}, "head": {"use": "language-model", "tied": True}},
     {"feedforward": {"use": "swiglu", "width": 12}, "head": {"use": "language-model", "tied": False}, "layers": 2},
@@ -41,8 +44,10 @@ def _writable(part: PartUnderTest, draw: Draw) -> tuple[Any, Any]:
 @property_of(
     "interchange",
     statement="Exported and imported again, every tensor has the same bits and the logits are equal.",
+    formula="read(write(m)) = m in bits, logits too",
     catches="a transposed or permuted matrix, a tensor that is lost, a wrong eps",
     tier="bit",
+    tolerance="tensors are equal; another order of sums may be chosen for logits",
     examples=1,
 )
 def round_trip(part: PartUnderTest, draw: Draw) -> None:
@@ -65,6 +70,7 @@ def round_trip(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "interchange",
     statement="A tensor is what was announced of it, and the same however often and in whatever order it is asked for.",
+    formula="meta(t) = shape, type of t; t = t, in any order",
     catches="a cache of the wrong tensor, a shape before its layout was changed, a file that is read once only",
     tier="bit",
     examples=1,
@@ -88,6 +94,7 @@ def announces_what_it_reads(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "interchange",
     statement="A folder of something else is not recognised.",
+    formula="recognises(folder) = False for ∅, notes, nothing",
     catches="a format that claims every folder",
     tier="io",
     examples=1,
@@ -106,6 +113,7 @@ def knows_its_own(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "interchange",
     statement="What can't be said is refused by name, in refuses and in write, and nothing is left behind.",
+    formula="refuses(m) ≠ None ⇒ write(m) raises, folder = ∅",
     catches="a model that comes out as another one",
     tier="io",
     examples=1,
@@ -125,3 +133,54 @@ def refuses_by_name(part: PartUnderTest, draw: Draw) -> None:
             assert not any(Path(name).iterdir()), "refused, but files are left behind"
         return
     raise NotApplicable("it can say all of the kit's models")
+
+
+@property_of(
+    "interchange",
+    statement="What is broken off is refused when it is read, not filled up.",
+    formula="read(half of the largest file) raises UserError, or one of its tensors does",
+    catches="missing tensors that stay as they were drawn, a download that broke off",
+    tier="io",
+    examples=1,
+)
+def damage_is_refused(part: PartUnderTest, draw: Draw) -> None:
+    """Cut the largest file in half."""
+    exchange, model = _writable(part, draw)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        exchange.write(model, folder, Silent())
+        largest = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        content = largest.read_bytes()
+        largest.write_bytes(content[: len(content) // 2])
+
+        def read_all() -> None:
+            tensors = exchange.read(folder).tensors
+            for one in tensors:
+                tensors[one].sum()
+
+        error = refused(read_all)
+        assert error is not None, f"{largest.name} is half as long as it was, and was read without a word"
+
+
+@property_of(
+    "interchange",
+    statement="What it writes is plain data, the same bytes each time: no pickle, no time, no path.",
+    formula="write(m) = write(m) in bytes; no file runs code when it is opened",
+    catches="torch.save, a date in a header, the order of a set",
+    tier="bit",
+    examples=1,
+)
+def writes_plain_data(part: PartUnderTest, draw: Draw) -> None:
+    """Twice, into folders of other names."""
+    exchange, model = _writable(part, draw)
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        for place in ("first", "second"):
+            folder = Path(name) / place
+            folder.mkdir()
+            exchange.write(model, folder, Silent())
+            found.append({str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
+    assert set(found[0]) == set(found[1]), f"other files the second time: {sorted(set(found[0]) ^ set(found[1]))}"
+    for file, content in found[0].items():
+        assert content[:2] not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04"), f"{file} is a pickle"
+        assert content == found[1][file], f"{file} is another one the second time"

@@ -14,6 +14,9 @@ from corelm.conformance.bench import Bench, Subject
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.kinds.quantizer import Codes
 
+MINIMUM = 3
+"""So many of these properties must say something about every part of the kind, and hold."""
+
 
 class KernelBench(Bench):
     """Codes are drawn; those that a kernel doesn't support are passed over."""
@@ -89,9 +92,12 @@ def _supported(part: PartUnderTest, draw: Draw, *, rows: int = 1) -> tuple[Any, 
 @property_of(
     "kernel",
     statement="The product is that with the dequantized weights, up to rounding of the dtype.",
+    formula="|y − x Ŵᵀ| ≤ 4 ε · |x| |Ŵ|ᵀ",
     catches="another group's scale, a zero point of another grid, codes in another order",
+    seen="torch-xpu-ops#5001",
     tier="num",
-    examples=40,
+    tolerance="One rounding of the weights, one of the sum in float32, one of the result, and one to spare.",
+    examples=55,
 )
 def equals_dequantized(part: PartUnderTest, draw: Draw) -> None:
     """Against float64."""
@@ -108,9 +114,10 @@ def equals_dequantized(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "kernel",
     statement="The output has the dtype of the activations and a row per row; x and codes stay as they are.",
+    formula="(rows, inputs) → (rows, outputs), dtype as x",
     catches="a float32 leak, work in place",
     tier="bit",
-    examples=20,
+    examples=55,
 )
 def shape_and_dtype(part: PartUnderTest, draw: Draw) -> None:
     """Look."""
@@ -125,9 +132,10 @@ def shape_and_dtype(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "kernel",
     statement="What it doesn't support it says in a sentence; it never raises.",
+    formula="supports: codes, dtype, device, rows → None or a sentence",
     catches="a crash where the next kernel could have served",
     tier="io",
-    examples=30,
+    examples=50,
 )
 def says_what_it_supports(part: PartUnderTest, draw: Draw) -> None:
     """All kinds of codes and dtypes."""
@@ -143,8 +151,10 @@ def says_what_it_supports(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "kernel",
     statement="Each row is multiplied on its own.",
+    formula="y_i depends on x_i only",
     catches="a dynamic scale over all rows",
     tier="num",
+    tolerance="Another row may change the order of sums, and so one rounding of the dtype per term.",
     examples=20,
 )
 def rows_are_independent(part: PartUnderTest, draw: Draw) -> None:

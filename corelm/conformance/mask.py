@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from corelm.conformance.bench import Bench, Subject, same_bits
-from corelm.conformance.framework import Draw, PartUnderTest, property_of
-from corelm.conformance.harness import positions_of
-from corelm.kinds.mask import MaskFacts
+from corelm.conformance.bench import Bench, Subject, close, same_bits
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+from corelm.conformance.harness import Nearby, Past, SameDocument, positions_of
+from corelm.kinds.component import ComponentConfig
+from corelm.kinds.mask import Mask, MaskFacts, MaskView
+
+MINIMUM = 6
+"""So many of these properties must say something about every part of the kind, and hold."""
 
 
 class MaskBench(Bench):
@@ -18,6 +23,7 @@ class MaskBench(Bench):
 
     kind = "mask"
     varies = False
+    observed = True
 
     def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
         """Indices and, perhaps, documents."""
@@ -60,6 +66,7 @@ def _ask(part: PartUnderTest, draw: Draw) -> tuple[Any, Tensor, MaskFacts, Tenso
 @property_of(
     "mask",
     statement="Asking about some queries and keys gives the slice of asking about all.",
+    formula="allows(Q, K) = allows(all, all)[Q, K]",
     catches="a triangle drawn from the shape instead of from absolute indices (decoding sees nothing)",
     tier="bit",
     examples=30,
@@ -77,6 +84,7 @@ def slices_agree(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "mask",
     statement="The answer is boolean, (rows, queries, keys), with one row where rows are alike.",
+    formula="allows ∈ {0, 1}^{rows × queries × keys}",
     catches="an additive mask, a missing axis",
     tier="io",
     examples=15,
@@ -93,6 +101,7 @@ def answers_in_booleans(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "mask",
     statement="A mask that says causal allows no key after the query; one that doesn't allows some.",
+    formula="causal ⇔ allows(q, k) = 0 for all k > q",
     catches="a flag that kernels trust and that isn't true",
     tier="bit",
 )
@@ -110,6 +119,7 @@ def causal_as_declared(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "mask",
     statement="No key further back than window is allowed, and the key just inside it is somewhere.",
+    formula="allows(q, k) ⇒ q − k < window, and some q − k = window − 1",
     catches="a window that is off by one, so that state forgets a token that is still looked at",
     tier="bit",
 )
@@ -134,6 +144,7 @@ def window_as_declared(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "mask",
     statement="Where trivial says so, everything that a causal mask allows is allowed.",
+    formula="trivial ⇒ allows(q, k) for all k ≤ q",
     catches="a fast path that forgets the rule",
     tier="bit",
     examples=30,
@@ -148,7 +159,113 @@ def trivial_is_true(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "mask",
+    statement="Trivial says so wherever nothing but the future is forbidden; of unknown lengths, where none is too long.",
+    formula="allows(q, k) for all k ≤ q < total ⇒ trivial",
+    catches="a fast path that is never taken, an answer that needs the length of the rows and isn't given it",
+    tier="bit",
+)
+def trivial_where_it_can_be(part: PartUnderTest, draw: Draw) -> None:
+    """Rows of one document without padding, short and long, and rows that don't say how long they are."""
+    mask = part.bench.subject(part, draw).part
+    if not mask.causal:
+        raise NotApplicable("it is not causal on its own, so that kernels ask others of the rules")
+    total = draw.choice("time", [1, 2, 4, 7, 16])
+    index = torch.arange(total)
+    facts = MaskFacts(total=total)
+    past = (index <= index[:, None])[None]
+    if torch.equal(mask.allows(index, index, facts), past):
+        assert mask.trivial(facts), f"forbids nothing in rows of {total} tokens, and doesn't say so"
+    if mask.trivial(MaskFacts()):
+        longer = torch.arange(4 * max(16, mask.window or 0))
+        allowed = mask.allows(longer, longer, MaskFacts())
+        assert (allowed | (longer > longer[:, None])).all(), "says trivial whatever the length, and forbids a far key"
+
+
+@property_of(
+    "mask",
+    statement="A view of several rules allows what all of them allow and no padding, and describes it as each rule does.",
+    formula="dense = ⋀ rules ∧ valid; plain ⇔ some causal, all trivial, no padding; addend = bias where allowed, −∞ elsewhere",
+    catches="the answer to an earlier question, one rule for all, padding that is looked at, a row that may look at nothing",
+    tier="bit",
+    examples=30,
+)
+def views_join_their_rules(part: PartUnderTest, draw: Draw) -> None:
+    """With the triangle, documents and a window; asked twice, for other tokens, with and without a bias."""
+    subject = part.bench.subject(part, draw)
+    inputs = part.bench.inputs(subject, draw)
+    facts, index = inputs["facts"], inputs["key"]
+    others: list[Mask] = [Past(ComponentConfig()), SameDocument(ComponentConfig()), Nearby(2)]
+    rules = [subject.part, *draw.choice("besides", [others, others[:1], others[1:], []])]
+    view = MaskView(rules, facts)
+    assert view.causal == any(rule.causal for rule in rules), "causal is where one of the rules is"
+    plain = view.causal and facts.valid is None and all(rule.trivial(facts) for rule in rules)
+    assert view.plain == plain, f"plain is {view.plain}"
+    windows = [rule.window for rule in rules if rule.window is not None]
+    assert view.window == (min(windows) if windows else None), f"the window is {view.window}"
+    bias = draw.normal(1, 2, len(index), len(index))
+    allowed = torch.ones(1, len(index), len(index), dtype=torch.bool)
+    for rule in rules:
+        allowed = allowed & rule.allows(index, index, facts)
+    if facts.valid is not None:
+        allowed = allowed & facts.valid[:, None]
+    whole = slice(None)
+    for query, rows in ((index, whole), (index[-1:], slice(-1, None)), (index[:1], slice(0, 1)), (index, whole)):
+        expected = allowed[:, None, rows]
+        close(view.dense(query, index), expected, "the view and all of its rules", 0.0)
+        for given in (None, bias[:, :, rows]):
+            _compare_addend(view, query, index, given, expected)
+
+
+def _compare_addend(view: MaskView, query: Tensor, key: Tensor, bias: Tensor | None, allowed: Tensor) -> None:
+    """What is added to scores, and which queries see nothing."""
+    blind = ~allowed.any(-1, keepdim=True)
+    for dtype in (torch.float64, torch.float32):
+        added, wiped = view.addend(query, key, dtype, bias)
+        told = torch.zeros_like(blind) if wiped is None else wiped
+        close(told, blind, "the queries that may look at nothing", 0.0)
+        expected = torch.where(allowed | blind, 0.0 if bias is None else bias.to(dtype), -torch.inf)
+        assert added.dtype == dtype, f"the addend is {added.dtype}, asked for was {dtype}"
+        close(added.expand(expected.shape), expected.to(dtype), "the addend", 0.0)
+
+
+FORMULAS: dict[str, Callable[[Any, int, int, int, int, bool], bool]] = {
+    "causal": lambda config, query, key, at, of, same: key <= query,
+    "window": lambda config, query, key, at, of, same: 0 <= query - key < config.size,
+    "documents": lambda config, query, key, at, of, same: same,
+    "chunk": lambda config, query, key, at, of, same: (
+        same and 0 <= query - key < config.size and at // config.size == of // config.size
+    ),
+}
+"""What the names of the field mean, for a query and a key at these places of a row and these positions of their
+documents, which are the same or not."""
+
+
+@property_of(
+    "mask",
+    statement="A part that takes a name of the field allows what that name means.",
+    formula="causal: k ≤ q; window: 0 ≤ q − k < w; documents: d(q) = d(k); chunk: ⌊p(q)/c⌋ = ⌊p(k)/c⌋ besides",
+    catches="a window that counts from the other end, chunks that begin one token late",
+    tier="bit",
+    examples=25,
+)
+def formula_of_its_name(part: PartUnderTest, draw: Draw) -> None:
+    """Pair by pair."""
+    mask, index, facts, full = _ask(part, draw)
+    name = getattr(part.cls, "formula", part.name)
+    if name not in FORMULAS:
+        raise NotApplicable(f"{name!r} is no name of the field that the kit knows")
+    for row, query, key in torch.cartesian_prod(torch.arange(len(full)), index, index).tolist():
+        at, of = (query, key) if facts.positions is None else facts.positions[row, [query, key]].tolist()
+        same = facts.documents is None or bool(facts.documents[row, query] == facts.documents[row, key])
+        expected = FORMULAS[name](mask.config, query, key, at, of, same)
+        allows = bool(full[row, query, key])
+        assert allows == expected, f"{'allows' if allows else 'forbids'} query {query}, key {key} of row {row}"
+
+
+@property_of(
+    "mask",
     statement="Every token may look at itself.",
+    formula="allows(q, q) = 1",
     catches="a strict inequality",
     tier="bit",
 )
@@ -161,9 +278,10 @@ def sees_itself(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "mask",
     statement="Later tokens change no answer about earlier ones.",
+    formula="allows on t tokens = allows on T tokens, cut to t",
     catches="a rule that counts from the end",
     tier="bit",
-    examples=60,
+    examples=70,
 )
 def the_future_changes_nothing(part: PartUnderTest, draw: Draw) -> None:
     """Cut facts and indices short."""
@@ -178,6 +296,7 @@ def the_future_changes_nothing(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "mask",
     statement="Within a document, tokens may look at what they may look at where it stands alone and unpadded.",
+    formula="allows within a document = allows of it alone",
     catches="chunks counted from the beginning of the row, padding that counts as text",
     tier="bit",
     examples=60,

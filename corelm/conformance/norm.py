@@ -9,7 +9,11 @@ from torch import Tensor
 
 from corelm.conformance.bench import Bench, Subject, close
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+from corelm.kinds.carriers import LayerContext
 from corelm.kinds.parameters import declared
+
+MINIMUM = 8
+"""So many of these properties must say something about every part of the kind, and hold."""
 
 
 class NormBench(Bench):
@@ -17,6 +21,10 @@ class NormBench(Bench):
 
     kind = "norm"
     module = True
+
+    def context(self, draw: Draw) -> Any:
+        """Odd widths as well."""
+        return LayerContext(draw.choice("dim", [16, 8, 5]), depth=2, context=32, vocab_size=24)
 
     def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
         """Built with the number of features."""
@@ -45,7 +53,9 @@ def _statistic(part: PartUnderTest, x: Tensor) -> Tensor:
 @property_of(
     "norm",
     statement="Scaling the input by c changes the output by no more than eps explains.",
+    formula="‖norm(cx) − norm(x)‖ ≤ ‖norm(x)‖ · eps / (2 min(σ², c²σ²))",
     catches="eps outside the root or not the declared one, a statistic over tokens",
+    tolerance="First order of (1 + eps/σ²)^(−½), and one per cent for the rest.",
     examples=40,
 )
 def nearly_scale_free(part: PartUnderTest, draw: Draw) -> None:
@@ -63,6 +73,7 @@ def nearly_scale_free(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "norm",
     statement="norm(−x) = −norm(x) without a bias.",
+    formula="norm(−x) = −norm(x)",
     catches="an absolute value, a clamp on one side",
 )
 def odd(part: PartUnderTest, draw: Draw) -> None:
@@ -75,7 +86,9 @@ def odd(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "norm",
     statement="Adding a constant to all features changes nothing where the norm is centred, and something where not.",
+    formula="centred: norm(x + a·1) = norm(x); else ≠",
     catches="centring missing, or there without being declared",
+    tolerance="A shift of 10³ costs three of float64's sixteen digits twice.",
 )
 def centring_as_declared(part: PartUnderTest, draw: Draw) -> None:
     """Shift all features."""
@@ -93,6 +106,7 @@ def centring_as_declared(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "norm",
     statement="With unit gain mean(y²) = σ²/(σ² + eps) exactly.",
+    formula="mean(y²) = σ²/(σ² + eps), and mean(y) = 0 where centred",
     catches="ddof = 1, eps in the wrong place, an L1 norm, the wrong axis",
     examples=30,
 )
@@ -110,6 +124,7 @@ def second_moment(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "norm",
     statement="Permuting or slicing tokens permutes or slices the output.",
+    formula="norm(PX) = P norm(X) for tokens P",
     catches="statistics over the batch or over time",
 )
 def tokenwise(part: PartUnderTest, draw: Draw) -> None:
@@ -124,8 +139,31 @@ def tokenwise(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "norm",
+    statement="Permuting features, and gains and biases with them, permutes the output.",
+    formula="norm_{Pg,Pb}(Px) = P norm_{g,b}(x)",
+    catches="a norm in groups of features that nobody declared, gains in another order",
+    tolerance="Sums in another order differ by rounding in float64 only.",
+    examples=10,
+)
+def features_are_alike(part: PartUnderTest, draw: Draw) -> None:
+    """Shuffle the last axis."""
+    subject = part.bench.subject(part, draw)
+    dim = subject.context.dim
+    x, order = draw.normal(4, dim, scale=draw.scale()), draw.permutation(dim)
+    y = subject.part(x)
+    with torch.no_grad():
+        for _, parameter, _ in declared(subject.part):
+            if parameter.shape == (dim,):
+                parameter.copy_(parameter[order].clone())
+    close(subject.part(x[:, order]), y[:, order], "permuted features")
+
+
+@property_of(
+    "norm",
     statement="Three times the gain gives three times the output (around the bias).",
+    formula="norm_{3g}(x) = 3 norm_g(x)",
     catches="a gain that is added to or squared, an undeclared offset",
+    seen="Liger-Kernel#85",
 )
 def homogeneous_in_gain(part: PartUnderTest, draw: Draw) -> None:
     """Scale what has the role of a gain, seen from the value where the norm is plain."""
@@ -145,7 +183,9 @@ def homogeneous_in_gain(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "norm",
     statement="⟨∇ₓ⟨v, y⟩, x⟩ = ⟨v, y⟩ · eps/(σ² + eps): the norm's derivative along its own input.",
+    formula="⟨∇ₓ⟨v, y⟩, x⟩ = ⟨v, y⟩ · eps/(σ² + eps)",
     catches="detached statistics, a wrong hand-written backward pass",
+    tolerance="Two nearly equal terms cancel where eps is small beside σ²; one digit is given away.",
     examples=30,
 )
 def euler(part: PartUnderTest, draw: Draw) -> None:
@@ -165,8 +205,11 @@ def euler(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "norm",
     statement="In half precision the result is that of float64 on the same input, rounded once.",
+    formula="|norm_low(x) − norm_64(x)| ≤ 0.76 ulp",
     catches="statistics in low precision, a cast before the multiplication, an eps that float16 can't hold",
+    seen="sglang#27540",
     tier="num",
+    tolerance="Half a unit for the result and a quarter for a gain that is rounded before.",
     examples=30,
 )
 def rounded_once(part: PartUnderTest, draw: Draw) -> None:
@@ -177,7 +220,7 @@ def rounded_once(part: PartUnderTest, draw: Draw) -> None:
     )
     exact, dim = _plain(part, draw)
     x = (draw.normal(4, dim).clamp(-3, 3) * scale).to(dtype)
-    half = part.cls(exact.config, dim)
+    half = part.cls(exact.config, dim).eval()
     half.load_state_dict(exact.state_dict())
     y, expected = half.to(dtype)(x).double(), exact(x.double())
     assert y.isfinite().all(), f"not finite in {dtype} at magnitude {scale}"
@@ -190,6 +233,7 @@ def rounded_once(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "norm",
     statement="Zero gives exactly the bias (or zero), with finite gradients.",
+    formula="norm(0) = bias, ∇norm(0) finite",
     catches="0/0",
     tier="bit",
     examples=5,
@@ -209,7 +253,9 @@ def zero_is_safe(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "norm",
     statement="Normalising twice is normalising once, as far as eps allows, with unit gain.",
+    formula="norm(norm(x)) = norm(x) + O(eps)",
     catches="a clamp, a hidden scale",
+    tolerance="After one norm σ² is 1 − eps/σ², so that a second one changes by eps at most twice.",
 )
 def idempotent(part: PartUnderTest, draw: Draw) -> None:
     """Twice against once."""
@@ -223,14 +269,16 @@ def idempotent(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "norm",
     statement="A mean far larger than the deviation costs no accuracy in float32.",
+    formula="|norm_32(3000 + z) − norm_64(3000 + z)| ≤ 2·10⁻³",
     catches="the variance as E[x²] − E[x]²",
     tier="num",
+    tolerance="A float32 input of 3000 is exact to 2⁻¹² only; E[x²] − E[x]² loses all digits there.",
     examples=10,
 )
 def well_conditioned(part: PartUnderTest, draw: Draw) -> None:
     """3000 + N(0, 1) against float64."""
     exact, dim = _plain(part, draw)
     x = (3000 + draw.normal(4, dim)).float()
-    single = part.cls(exact.config, dim)
+    single = part.cls(exact.config, dim).eval()
     single.load_state_dict(exact.state_dict())
     close(single.float()(x).double(), exact(x.double()), "float32 and float64 at 3000 + N(0, 1)", 2e-3)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from corelm.conformance.aligner_bench import job
 from corelm.conformance.bench import Subject, close
@@ -32,13 +32,13 @@ def _experience(part: PartUnderTest, draw: Draw, score: float, value: float = 0.
     judged.scores = lambda ids, valid=None: torch.full((len(ids), 1), score, dtype=torch.float64)
     own = {id(parameter) for parameter in given.models["policy"].module.parameters()}
     alignment = subject.part.prepare(given)
+    added = [parameter for parameter in alignment.trained.module.parameters() if id(parameter) not in own]
     with torch.no_grad():
-        for parameter in alignment.trained.module.parameters():
-            if id(parameter) not in own:
-                parameter.fill_(value if parameter.dim() == 1 else 0.0)
+        for parameter in added:
+            parameter.fill_(value if parameter.dim() == 1 else 0.0)
     batch = next(alignment.streams(Processes()))
     read = {role: _logprobs(given.models[role], batch) for role in ("policy", "reference")}
-    return _Rollout(alignment, batch, read["policy"], read["reference"], subject.config)
+    return _Rollout(alignment, batch, read["policy"], read["reference"], subject.config, added)
 
 
 def _logprobs(model: Any, batch: Batch) -> Tensor:
@@ -50,9 +50,17 @@ def _logprobs(model: Any, batch: Batch) -> Tensor:
 class _Rollout:
     """A batch of experience with what policy and reference said of it when it was made."""
 
-    def __init__(self, alignment: Alignment, batch: Batch, policy: Tensor, reference: Tensor, config: Any) -> None:
+    def __init__(
+        self,
+        alignment: Alignment,
+        batch: Batch,
+        policy: Tensor,
+        reference: Tensor,
+        config: Any,
+        head: list[nn.Parameter],
+    ) -> None:
         self.alignment, self.batch, self.config = alignment, batch, config
-        self.policy, self.reference = policy, reference
+        self.policy, self.reference, self.head = policy, reference, head
 
     @property
     def places(self) -> list[tuple[int, int]]:
@@ -79,7 +87,9 @@ class _Rollout:
 @property_of(
     "aligner",
     statement="A token's loss is max(−Aρ, −A·clip(ρ, 1 − ε, 1 + ε)), where ρ = π/π_old begins at 1.",
+    formula="ℓ = max(−Aρ, −A clip(ρ, 1 − ε, 1 + ε)), ρ = π/π_old",
     catches="the larger gain in place of the smaller, a clip alone, a ratio upside down, other old log-probabilities",
+    tolerance="old log-probabilities may be kept in float32",
     examples=4,
     excuse=_not_proximal,
 )
@@ -101,7 +111,9 @@ def surrogate_is_clipped(part: PartUnderTest, draw: Draw) -> None:
     "aligner",
     statement="Advantages are A_t = Σ (γλ)^l δ_{t+l} with δ_t = r_t + γV_{t+1} − V_t; an answer is a whole episode, "
     "its tokens pay for their KL to the reference, and the last one earns the score.",
+    formula="Aₜ = Σ (γλ)ˡ δₜ₊ₗ, δₜ = rₜ + γ Vₜ₊₁ − Vₜ, V after the end = 0, rₜ = −kl·k(ref/π) (+ score at the end)",
     catches="a bootstrap across the end, time turned around, a flipped ratio in the KL",
+    tolerance="rewards may be kept in float32",
     examples=6,
     excuse=_not_proximal,
 )
@@ -130,8 +142,11 @@ def advantages_are_sums_of_errors(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "aligner",
     statement="Where all answers are equally good, whitened advantages are zero.",
-    catches="a rounding error that is divided by itself (NeMo-RL#4161)",
+    formula="r = const ⇒ |A| < 10⁻⁶",
+    catches="a rounding error that is divided by itself",
+    seen="NeMo-RL#4161",
     tier="num",
+    tolerance="a residue of 10⁻⁸ of the mean, divided by √ε of the whitening",
     examples=12,
     excuse=_not_proximal,
 )
@@ -141,3 +156,32 @@ def equal_rewards_teach_nothing(part: PartUnderTest, draw: Draw) -> None:
     rollout = _experience(part, draw, score, whiten=True, kl=0.0, gamma=1.0, lam=1.0, answer_tokens=tokens)
     worst = float(rollout.losses().abs().max())
     assert worst < 1e-6, f"an advantage of {worst:.3g} out of scores that are all {score}"
+
+
+@property_of(
+    "aligner",
+    statement="Values learn what comes back: where they are the returns they stay, below them they rise, above they fall.",
+    formula="γ = λ = 1, kl = 0: returns = score; ∂loss/∂v = 0 at v = score, < 0 below, > 0 above",
+    catches="advantages in place of returns, whitened ones; values that are taught the rewards of single tokens",
+    tolerance="the score is no binary fraction: float32's rounding of it, summed over some tens of tokens",
+    examples=6,
+    excuse=_not_proximal,
+)
+def values_learn_the_returns(part: PartUnderTest, draw: Draw) -> None:
+    """One value for everything; the gradient of its bias, to which the policy's loss owes nothing."""
+    score, off = draw.choice("score", [1.5, -0.3]), draw.choice("value − score", [0.0, -0.1, 0.1])
+    options = {
+        "kl": 0.0,
+        "gamma": 1.0,
+        "lam": 1.0,
+        "whiten": draw.choice("whiten", [False, True]),
+        "value_weight": 0.5,
+    }
+    rollout = _experience(part, draw, score, score + off, **options)
+    rollout.alignment.objective.evaluate(rollout.alignment.trained, rollout.batch).total.backward()
+    (bias,) = [p for p in rollout.head if p.dim() == 1]
+    found = 0.0 if bias.grad is None else float(bias.grad) / len(rollout.places)
+    if off == 0:
+        assert abs(found) < 1e-6, f"where the values are the returns, their gradient is {found:.3g}"
+    else:
+        assert found * off > 1e-3, f"values {off:+} from the returns have the gradient {found:.3g}"

@@ -8,7 +8,13 @@ from torch import Tensor
 from corelm.conformance import position_scores
 from corelm.conformance.bench import close
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+from corelm.conformance.harness import ScoreBias, Turning
 from corelm.conformance.position_bench import FAR, hook, ready, span, turned
+from corelm.kinds.component import ComponentConfig
+from corelm.kinds.position import PositionView, no_positions
+
+MINIMUM = 3
+"""So many of these properties must say something about every part of the kind, and hold."""
 
 __all__ = ["position_scores"]
 
@@ -16,6 +22,7 @@ __all__ = ["position_scores"]
 @property_of(
     "position",
     statement="hooks names exactly the hooks that do something, and needs asks the attention for them.",
+    formula="hooks = {h: hook h changes something}, needs ⊇ attention:h",
     catches="a hook that is overridden but not named, so that it is never called",
     tier="bit",
     examples=8,
@@ -46,7 +53,9 @@ def hooks_are_declared(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "position",
     statement="A score depends on the distance of query and key only: shifting both changes nothing.",
+    formula="⟨R_{m+s} q, R_{n+s} k⟩ = ⟨R_m q, R_n k⟩",
     catches="only queries turned, opposite signs, mixed layouts, half-precision or clamped positions",
+    tolerance="Angles up to 2·10⁵ lose five of float64's sixteen digits.",
     examples=30,
     excuse=hook("rotation"),
 )
@@ -68,6 +77,7 @@ def relative(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "position",
     statement="Turning keeps lengths, but for the attention factor, which is the same at all positions.",
+    formula="‖R_m q‖ = ‖R_0 q‖",
     catches="a hidden scale, a wrong sign in one half",
     excuse=hook("rotation"),
 )
@@ -84,6 +94,7 @@ def isometry(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "position",
     statement="Position 0 turns nothing, to the bit, but multiplies what is turned by the attention factor.",
+    formula="R_0 = attention_factor · 1",
     catches="positions that count from one, a factor that isn't declared",
     tier="bit",
     examples=8,
@@ -105,7 +116,9 @@ def identity_at_zero(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "position",
     statement="Turning by a and then by b is turning by a + b, for queries and for keys.",
+    formula="R_a R_b = R_{a+b} R_0",
     catches="anything that is no rotation",
+    tolerance="Angles of some thousands lose three of float64's sixteen digits.",
     excuse=hook("rotation"),
 )
 def composes(part: PartUnderTest, draw: Draw) -> None:
@@ -126,6 +139,7 @@ def composes(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "position",
     statement="Turning is linear.",
+    formula="R(3x + y) = 3Rx + Ry",
     catches="a norm or a clamp inside",
     excuse=hook("rotation"),
     examples=10,
@@ -142,7 +156,9 @@ def linear(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "position",
     statement="What is computed for a token depends on no earlier call and on no other token.",
+    formula="R_p x after a longer call = R_p x before",
     catches="a table by the longest length seen (transformers#25681), one row's positions for all rows",
+    seen="transformers#25681",
     tier="bit",
     examples=15,
 )
@@ -163,7 +179,9 @@ def no_memory(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "position",
     statement="With base theta, pairs turn by theta^(−2j/d) per position: d features move, the ladder begins at 1.",
+    formula="⟨R_1 e_j, e_j⟩ = cos theta^(−2j/d)",
     catches="exponent j/d for 2j/d, the base ignored",
+    tolerance="cos near 1 keeps half of the digits of its angle.",
     examples=10,
     excuse=lambda part: (
         hook("rotation")(part) or (None if "theta" in part.cls.Config.model_fields else "it declares no base theta")
@@ -189,7 +207,9 @@ def frequency_ladder(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "position",
     statement="Neighbouring positions are told apart, however far.",
+    formula="R_n x ≠ R_{n+1} x for n ≤ 10⁵",
     catches="half-precision integers, which collide above 256; a clamp",
+    tolerance="The fastest pair turns by one radian per position: far more than 10⁻³.",
     excuse=lambda part: None if {"rotation", "embedding"} & set(part.cls.hooks) else "it changes neither q, k nor x",
 )
 def injective(part: PartUnderTest, draw: Draw) -> None:
@@ -208,8 +228,11 @@ def injective(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "position",
     statement="bfloat16 activations at positions around 30 000 are turned as exactly as the dtype allows.",
+    formula="|R_p x in bfloat16 − R_p x| ≤ 3 · 2⁻⁸ max|x|, p ~ 30 000",
     catches="angles computed in the activations' dtype (transformers#29285, vllm#863)",
+    seen="transformers#29285, vllm#863, sglang-jax#1472, candle#3520",
     tier="num",
+    tolerance="Two products and a sum, each rounded at most once to bfloat16.",
     excuse=hook("rotation"),
 )
 def precise_far_away(part: PartUnderTest, draw: Draw) -> None:
@@ -229,6 +252,7 @@ def precise_far_away(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "position",
     statement="Positions per row give what each row gives with them alone.",
+    formula="R_P X with rows swapped = (R_P X) with rows swapped",
     catches="one row's positions broadcast to all (packing, left padding)",
     examples=15,
 )
@@ -243,7 +267,66 @@ def rows_have_their_own(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "position",
+    statement="What the hook embedding makes of two embeddings at one position is as different as they are told apart.",
+    formula="embed(a, p) = embed(b, p) ⇒ a = b",
+    catches="positions that replace the tokens, a gate that closes",
+    examples=8,
+    excuse=hook("embedding"),
+)
+def tokens_stay_told_apart(part: PartUnderTest, draw: Draw) -> None:
+    """Two embeddings at the same positions."""
+    scheme, geometry = ready(part, draw)
+    positions = torch.randint(span(scheme, 500) + 1, (1, 4), generator=draw.generator())
+    a, b = draw.normal(1, 4, geometry.dim), draw.normal(1, 4, geometry.dim)
+    apart = (scheme.embed(a, positions) - scheme.embed(b, positions)).detach().abs().amax(-1)
+    assert (apart > 1e-6).all(), "another token at the same position gives the same embedding"
+
+
+@property_of(
+    "position",
+    statement="A view of several schemes applies each one's hooks, one after the other, and adds up their biases.",
+    formula="rotate = R_n ∘ … ∘ R_1, scale_query likewise, scores = Σ bias_i, or none where no scheme has any",
+    catches="a scheme that is skipped, a bias kept from another question, all rows' positions taken to be alike",
+    examples=24,
+)
+def views_apply_every_scheme(part: PartUnderTest, draw: Draw) -> None:
+    """Beside one that turns, one that scales and one that biases; asked for all tokens and for the last."""
+    subject = part.bench.subject(part, draw)
+    geometry, inputs = subject.arguments[0], part.bench.inputs(subject, draw)
+    besides = [Turning(ComponentConfig(), geometry), ScoreBias(geometry, row=0.5, column=2.0, at=3)]
+    schemes = [subject.part, *draw.choice("besides", [besides, besides[:1], besides[1:], []])]
+    positions = (
+        inputs["positions"] if draw.choice("rows differ", [True, False]) else inputs["positions"][:1].expand(2, -1)
+    )
+    prepared = [(scheme, scheme.prepare(positions)) for scheme in schemes]
+    view = PositionView(prepared, positions)
+    q, k = inputs["q"].transpose(1, 2), inputs["k"].transpose(1, 2)
+    expected_q, expected_k, scaled = q, k, q
+    for scheme, found in prepared:
+        expected_q, expected_k = scheme.rotate(expected_q, expected_k, found)
+        scaled = scheme.scale_query(scaled, found)
+    close(view.rotate(q, k), (expected_q, expected_k), "the view's rotation and all schemes'", 1e-12)
+    close(view.scale_query(q), scaled, "the view's queries and all schemes'", 1e-12)
+    tokens = torch.arange(positions.shape[1])
+    for query, key in ((tokens, tokens), (tokens, tokens[:2]), (tokens[-1:], tokens), (tokens, tokens)):
+        biases = [scheme.scores(positions[:, query], positions[:, key]) for scheme in schemes]
+        some = [bias.expand(2, *bias.shape[1:]) for bias in biases if bias is not None]
+        answer = view.scores(query, key)
+        assert (answer is None) == (not some), "a bias is there, or missing"
+        if answer is not None:
+            close(
+                answer.expand(2, *answer.shape[1:]),
+                torch.stack(some).sum(0),
+                "the view's bias and all schemes'",
+                1e-6,
+            )
+    assert no_positions(2, 5).positions.tolist() == [list(range(5))] * 2, "without schemes tokens stand at 0, 1, 2 …"
+
+
+@property_of(
+    "position",
     statement="In documents of up to constant_up_to tokens, the length makes no difference.",
+    formula="length ≤ constant_up_to ⇒ R_p doesn't depend on it",
     catches="a scaling that begins early, so that a state no longer gives what one pass gives",
     tier="bit",
     examples=12,

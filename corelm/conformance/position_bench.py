@@ -21,6 +21,7 @@ class PositionBench(Bench):
     kind = "position"
     module = True
     varies = True
+    hints = {"size": (None, 32, 50)}
 
     def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
         """Built with sizes of an attention."""
@@ -30,7 +31,8 @@ class PositionBench(Bench):
     def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
         """Queries, keys, embeddings, positions that restart, and the lengths of their documents where they matter."""
         geometry = subject.arguments[0]
-        positions = torch.randint(subject.part.limit or 50, (2, 5), generator=draw.generator())
+        most = subject.part.limit or draw.choice("positions below", [50, 3000])
+        positions = torch.randint(most, (2, 5), generator=draw.generator())
         inputs = {
             "x": draw.normal(2, 5, geometry.dim),
             "q": draw.normal(2, 5, geometry.heads, geometry.head_dim),
@@ -53,6 +55,18 @@ class PositionBench(Bench):
         if bias is not None and inputs["x"].dtype == torch.float64:
             results.append(bias.double().expand(len(positions), -1, -1, -1).transpose(1, 2))
         return results
+
+    def reference(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """``reference(q, positions, lengths)`` is what the hooks rotation and query make of queries."""
+        found = self.call(subject, inputs)
+        lengths = inputs.get("lengths")
+        turned = subject.part.reference(inputs["q"].transpose(1, 2), inputs["positions"], lengths)
+        found[1] = turned.transpose(1, 2)
+        if "query" not in subject.part.hooks:
+            found[2] = subject.part.reference(inputs["k"].transpose(1, 2), inputs["positions"], lengths).transpose(
+                1, 2
+            )
+        return found
 
 
 class _OfLength:

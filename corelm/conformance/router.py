@@ -11,6 +11,9 @@ from torch import Tensor
 from corelm.conformance.bench import Bench, Subject, close
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 
+MINIMUM = 7
+"""So many of these properties must say something about every part of the kind, and hold."""
+
 EXPERTS = 6
 
 
@@ -35,6 +38,15 @@ class RouterBench(Bench):
         routing = subject.part(inputs["x"])
         return [routing.experts, routing.weights, routing.probabilities]
 
+    def reference(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """``reference(x)`` is a routing."""
+        routing = subject.part.reference(inputs["x"])
+        return [routing.experts, routing.weights, routing.probabilities]
+
+    def observe(self, subject: Subject, inputs: dict[str, Any]) -> Any:
+        """Also what the weights are for."""
+        return [self.call(subject, inputs), subject.part(inputs["x"]).weigh]
+
 
 def _route(part: PartUnderTest, draw: Draw) -> tuple[Any, torch.Tensor, Any]:
     subject = part.bench.subject(part, draw)
@@ -45,6 +57,7 @@ def _route(part: PartUnderTest, draw: Draw) -> tuple[Any, torch.Tensor, Any]:
 @property_of(
     "router",
     statement="Each token goes to distinct experts that exist, with finite weights that aren't negative.",
+    formula="e_i ≠ e_j, 0 ≤ e < E, 0 ≤ w < ∞",
     catches="an index out of range, an expert chosen twice",
     tier="bit",
 )
@@ -62,7 +75,9 @@ def choices_are_valid(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "router",
     statement="Probabilities are those of all experts: they sum to one.",
+    formula="Σ_e p_e = 1",
     catches="a softmax over the chosen ones, which makes the balancing loss meaningless",
+    tolerance="Scores may be float32.",
 )
 def probabilities_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
     """Sum."""
@@ -76,6 +91,7 @@ def probabilities_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "router",
     statement="Each token is routed on its own.",
+    formula="route(PX) = P route(X)",
     catches="a softmax over tokens, a capacity",
 )
 def tokens_are_independent(part: PartUnderTest, draw: Draw) -> None:
@@ -93,6 +109,7 @@ def tokens_are_independent(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "router",
     statement="Of the chosen experts, a more probable one has no smaller weight.",
+    formula="p_a > p_b ⇒ w_a ≥ w_b",
     catches="weights paired with the wrong experts",
 )
 def weights_follow_probabilities(part: PartUnderTest, draw: Draw) -> None:
@@ -107,6 +124,7 @@ def weights_follow_probabilities(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "router",
     statement="A router that offers `greedy` sends each token to its most probable experts.",
+    formula="min p of the chosen ≥ max p of the others",
     catches="the least probable experts, a bias or a group that is not declared",
 )
 def greedy_as_offered(part: PartUnderTest, draw: Draw) -> None:
@@ -114,6 +132,7 @@ def greedy_as_offered(part: PartUnderTest, draw: Draw) -> None:
     subject = part.bench.subject(part, draw)
     if "greedy" not in subject.part.offers(subject.config):
         raise NotApplicable("it doesn't offer `greedy` under this config")
+    assert subject.part.selection_bias is None, "it says that it is greedy, and has a selection bias"
     routing = subject.part(part.bench.inputs(subject, draw)["x"])
     chosen = torch.zeros_like(routing.probabilities, dtype=torch.bool).scatter(1, routing.experts, True)
     worst = routing.probabilities.masked_fill(~chosen, 2.0).amin(-1)
@@ -124,7 +143,9 @@ def greedy_as_offered(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "router",
     statement="Where weights are normalised they sum to the router's scale.",
+    formula="Σ w = scale",
     catches="a scale that is divided away again, a sum over all experts, weights that are divided before the choice",
+    tolerance="Scores may be float32.",
 )
 def weights_sum_as_promised(part: PartUnderTest, draw: Draw) -> None:
     """Sum."""
@@ -138,6 +159,7 @@ def weights_sum_as_promised(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "router",
     statement="A selection bias decides who is chosen, and has no part in weights or probabilities.",
+    formula="p(x; b) = p(x), w_e(x; b) = w_e(x), route(x; b + c·1) = route(x; b)",
     catches="weights gathered from the biased scores, a bias with the wrong sign",
 )
 def selection_bias_only_selects(part: PartUnderTest, draw: Draw) -> None:
@@ -146,6 +168,9 @@ def selection_bias_only_selects(part: PartUnderTest, draw: Draw) -> None:
     router, x = subject.part, part.bench.inputs(subject, draw)["x"]
     bias: Tensor | None = router.selection_bias
     if bias is None:
+        assert not getattr(subject.config, "selection_bias", False), (
+            "the config asks for a selection bias; there is none"
+        )
         raise NotApplicable("it has no selection bias")
     assert not bias.requires_grad, "a gradient reaches the selection bias"
     routing, favourite = router(x), draw.integer("favourite", 0, EXPERTS - 1)
@@ -177,6 +202,7 @@ def _by_expert(routing: Any) -> list[dict[int, Tensor]]:
 @property_of(
     "router",
     statement="Tokens go only to their best groups: those with the best score, or the best sum of two.",
+    formula="chosen = top-k of ∪ best groups, by max or the sum of two",
     catches="experts dealt out to groups in turn, the score of the unbiased, a mask that lets others through",
 )
 def keeps_to_the_best_groups(part: PartUnderTest, draw: Draw) -> None:
@@ -206,8 +232,10 @@ def keeps_to_the_best_groups(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "router",
     statement="Scores are computed in float32 or better, whatever the activations.",
+    formula="|p(x in bfloat16) − p(x in float32)| ≤ 10⁻⁶",
     catches="choices that flip with bfloat16 rounding",
     tier="num",
+    tolerance="The same numbers in both types; some roundings of float32.",
     examples=10,
 )
 def scores_in_float32(part: PartUnderTest, draw: Draw) -> None:

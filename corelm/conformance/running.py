@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
+import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Final, Literal
 
 import hypothesis
-import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from corelm.conformance import limits
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, Property
+from corelm.conformance.limits import SECONDS, Endless, Stopped, limited
+from corelm.conformance.surroundings import Misconduct, silent, unchanged
 from corelm.errors import UserError
+from corelm.registration import RegistrationError
 
 Status = Literal["passed", "failed", "expected-failed", "not-applicable", "blocked"]
 
@@ -30,6 +33,13 @@ SHRINK_SECONDS: Final = 8.0
 
 DRAW_SECONDS: Final = 20.0
 """Without a single example that fits together after so long, drawing is given up."""
+
+THREAD_SECONDS: Final = 1.0
+"""Threads that a part has started must have ended so long after its last example."""
+
+
+_OURS: Final = {os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))}
+"""Folders of the kit and of the core, in which no import of a stranger's goes wrong."""
 
 
 class _EnoughError(BaseException):
@@ -47,8 +57,13 @@ class Outcome:
         reason: of a failure, an excuse, or what it was blocked by.
         story: label and value of each choice of the smallest failing example.
         ran: examples in which the law was really tested.
+        first_failure: number of the first example that failed; 0 for none.
         seconds: time it took.
         reproduce: one line that shows it again.
+        kind: of the part.
+        origin: distribution and version of the part; '' where nobody registered it.
+        conduct: whether it failed not the property but what every example must keep to: to end, to be quiet and so on.
+        endless: whether an example didn't end, or ended the process.
     """
 
     part: str
@@ -60,6 +75,10 @@ class Outcome:
     first_failure: int = 0
     seconds: float = 0.0
     reproduce: str = ""
+    kind: str = ""
+    origin: str = ""
+    conduct: bool = False
+    endless: bool = False
 
 
 @dataclass
@@ -77,19 +96,31 @@ class _Trail:
 
 
 def hold(
-    part: PartUnderTest, prop: Property, *, examples: int | None = None, seed: int = 0, shrink: bool = True
+    part: PartUnderTest,
+    prop: Property,
+    *,
+    examples: int | None = None,
+    seed: int = 0,
+    shrink: bool = True,
+    seconds: float = SECONDS,
 ) -> Outcome:
     """Hold a part to a property; expected failures of the part are taken into account.
+
+    Whatever the part raises, prints, changes or forgets to end is a failure of the part.
 
     Args:
         part, prop: what and to what.
         examples: how many; None: the property's own number.
         seed: of the draws.
         shrink: whether a failing example is made as small as it goes.
+        seconds: an example that computes for longer is taken for one that never ends.
     """
-    started = time.perf_counter()
-    outcome = _hold(part, prop, examples, seed, shrink)
-    expected = getattr(part.given or (part.cls if prop.name != "loads" else None), "expected_failures", {})
+    started, threads = time.perf_counter(), set(threading.enumerate())
+    outcome = _hold(part, prop, examples, seed, shrink, seconds)
+    left = _left_running(threads, part) if outcome.status == "passed" else ""
+    if left:
+        outcome.status, outcome.reason, outcome.conduct = "failed", left, True
+    expected = expected_failures(part) if prop.name != "loads" else {}
     if prop.name in expected and outcome.status == "failed":
         outcome.status, outcome.reason = "expected-failed", str(expected[prop.name])
     elif prop.name in expected and outcome.status == "passed":
@@ -102,10 +133,36 @@ def hold(
     return outcome
 
 
-def _hold(part: PartUnderTest, prop: Property, examples: int | None, seed: int, shrink: bool) -> Outcome:
-    wanted = examples or max(1, round(prop.examples * PROFILES[os.environ.get("CORELM_KIT", "ci")]))
-    outcome = Outcome(part.label, prop, "passed")
-    outcome.reproduce = f"corelm verify {part.label} --property {prop.name} --seed {seed} --examples {wanted}"
+def expected_failures(part: PartUnderTest) -> Mapping[str, str]:
+    """Properties that the part says it fails, and why."""
+    try:
+        found = getattr(part.cls, "expected_failures", {})
+    except UserError:
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def pending(part: PartUnderTest, prop: Property, status: Status = "passed", reason: str = "") -> Outcome:
+    """An outcome in which nothing has run."""
+    return Outcome(part.label, prop, status, reason, kind=part.kind, origin=part.origin)
+
+
+def command(part: PartUnderTest, prop: Property, examples: int | None, seed: int, seconds: float) -> str:
+    """The line that shows an outcome again."""
+    line = f"corelm verify {part.label} --property {prop.name} --seed {seed} --examples {wanted(prop, examples)}"
+    return line if seconds == SECONDS else f"{line} --timeout {seconds:g}"
+
+
+def wanted(prop: Property, examples: int | None) -> int:
+    """How many examples are drawn."""
+    return examples or max(1, round(prop.examples * PROFILES[os.environ.get("CORELM_KIT", "ci")]))
+
+
+def _hold(
+    part: PartUnderTest, prop: Property, examples: int | None, seed: int, shrink: bool, seconds: float
+) -> Outcome:
+    outcome = pending(part, prop)
+    outcome.reproduce = command(part, prop, examples, seed, seconds)
     excuse = excused(part, prop)
     if excuse:
         outcome.status, outcome.reason = "not-applicable", excuse
@@ -113,11 +170,13 @@ def _hold(part: PartUnderTest, prop: Property, examples: int | None, seed: int, 
     trail = _Trail()
     with contextlib.suppress(UserError):
         _ = part.cls  # importing other people's libraries may touch random states; that is nobody's fault here
-    problem = _examples(part, prop, wanted, seed, trail, shrink)
+    problem = _examples(part, prop, wanted(prop, examples), seed, trail, shrink, seconds)
     outcome.ran, outcome.first_failure = trail.ran, trail.failed_example
     if trail.failure is not None:
-        outcome.status, outcome.reason = "failed", _explain(trail.failure)
+        outcome.status, outcome.reason = "failed", _explain(trail.failure, part, prop)
         outcome.story = [(label, _short(value)) for label, value in trail.notes]
+        outcome.endless = isinstance(trail.failure, Endless)
+        outcome.conduct = isinstance(trail.failure, Misconduct) or bool(limits.explain_limits(trail.failure))
     elif trail.ran == 0 and trail.excuses:
         outcome.status, outcome.reason = "not-applicable", trail.excuses[0]
     elif problem or trail.ran == 0:
@@ -130,17 +189,35 @@ def excused(part: PartUnderTest, prop: Property) -> str | None:
     """Why the property says nothing about the part's class, or None."""
     try:
         return prop.excuse(part)
-    except UserError:
-        return None  # the part can't be loaded; `loads` says so and the rest is blocked
+    except Exception:
+        return None  # the part or its kind can't be loaded; `loads` or `kind_has_properties` says so
 
 
-def _examples(part: PartUnderTest, prop: Property, wanted: int, seed: int, trail: _Trail, shrink: bool) -> str:
+def _left_running(before: Iterable[threading.Thread], part: PartUnderTest) -> str:
+    """The finding that there are threads which weren't there before; libraries' own that end with the process are theirs."""
+    patience = time.monotonic() + THREAD_SECONDS
+    left = [t for t in threading.enumerate() if t not in before and (not t.daemon or _own(t, part))]
+    for thread in left:
+        thread.join(max(0.0, patience - time.monotonic()))
+    names = sorted(thread.name for thread in left if thread.is_alive())
+    return f"it left threads running: {', '.join(names)}; end what you start" if names else ""
+
+
+def _own(thread: threading.Thread, part: PartUnderTest) -> bool:
+    """Whether the code that the thread runs is of the part's own package."""
+    module = getattr(getattr(thread, "_target", None), "__module__", None) or type(thread).__module__
+    return str(module).partition(".")[0] == part.cls.__module__.partition(".")[0]
+
+
+def _examples(
+    part: PartUnderTest, prop: Property, count: int, seed: int, trail: _Trail, shrink: bool, seconds: float
+) -> str:
     """Run the examples; returns a problem of the drawing itself, if there is one."""
     began = time.perf_counter()
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=wanted,
+        max_examples=count,
         database=None,
         deadline=None,
         derandomize=False,
@@ -156,22 +233,7 @@ def _examples(part: PartUnderTest, prop: Property, wanted: int, seed: int, trail
             raise _EnoughError
         if not trail.ran and not trail.excuses and trail.failure is None and now - began > DRAW_SECONDS:
             raise _EnoughError
-        draw = Draw(data)
-        trail.calls += 1
-        try:
-            with _pure_surroundings():
-                prop.check(part, draw)
-            trail.ran += 1
-        except NotApplicable as excuse:
-            trail.excuses.append(str(excuse))
-        except hypothesis.errors.UnsatisfiedAssumption:
-            trail.rejected = next((str(v) for k, v in reversed(draw.notes) if k == "rejected"), trail.rejected)
-            raise
-        except Exception as error:
-            if trail.failure is None:
-                trail.failed_at, trail.failed_example = time.perf_counter(), trail.ran + 1
-            trail.failure, trail.notes = error, draw.notes
-            raise AssertionError(str(error)) from error
+        _example(part, prop, Draw(data), trail, seconds)
 
     try:
         body()
@@ -183,78 +245,82 @@ def _examples(part: PartUnderTest, prop: Property, wanted: int, seed: int, trail
     return ""
 
 
+def _example(part: PartUnderTest, prop: Property, draw: Draw, trail: _Trail, seconds: float) -> None:
+    """One example, of which the part may make what it likes."""
+    trail.calls += 1
+    try:
+        with limited(seconds), silent(allowed=may_print(part)), _seeded(), unchanged():
+            prop.check(part, draw)
+        trail.ran += 1
+    except NotApplicable as excuse:
+        trail.excuses.append(str(excuse))
+    except hypothesis.errors.UnsatisfiedAssumption:
+        trail.rejected = next((str(v) for k, v in reversed(draw.notes) if k == "rejected"), trail.rejected)
+        raise
+    except (hypothesis.errors.StopTest, Stopped):
+        raise
+    except BaseException as error:
+        if trail.failure is None:
+            trail.failed_at, trail.failed_example = time.perf_counter(), trail.ran + 1
+        trail.failure, trail.notes = error, draw.notes
+        if limits.explain_limits(error):
+            raise _EnoughError from error  # what hangs or eats memory is not tried again to be made smaller
+        raise AssertionError(str(error)) from error
+
+
+def may_print(part: PartUnderTest) -> bool:
+    """Whether to print is what parts of this kind are for."""
+    try:
+        return bool(part.bench.prints)
+    except Exception:
+        return False  # the kind's properties can't be imported; `kind_has_properties` says so
+
+
 @contextlib.contextmanager
-def _pure_surroundings() -> Iterator[None]:
-    """Seed torch, and insist that nobody touches the global random states."""
+def _seeded() -> Iterator[None]:
+    """Seed torch for the example, and give the caller's random state back."""
     outside = torch.get_rng_state()
     torch.manual_seed(0)
-    before = _states()
     try:
         yield
-        after = _states()
-        touched = [
-            name
-            for name, same in (
-                ("random", before[0] == after[0]),
-                ("numpy.random", before[1] == after[1]),
-                ("torch", torch.equal(before[2], after[2])),
-            )
-            if not same
-        ]
-        assert not touched, (
-            f"the global random state of {', '.join(touched)} was changed; use a generator of your own"
-        )
     finally:
         torch.set_rng_state(outside)
 
 
-def _states() -> tuple[Any, bytes, torch.Tensor]:
-    numpy: Any = np.random.get_state()
-    return random.getstate(), numpy[1].tobytes(), torch.get_rng_state()
+def _explain(error: BaseException, part: PartUnderTest, prop: Property) -> str:
+    """What went wrong, and where if it went wrong in the part rather than in the law."""
+    return "\n".join([_found(error, part, prop), *getattr(error, "__notes__", [])])
 
 
-def _explain(error: BaseException) -> str:
-    if isinstance(error, AssertionError):
-        return str(error) or "assertion failed"
-    frames = traceback.extract_tb(error.__traceback__)
-    where = frames[-1] if frames else None
+def _found(error: BaseException, part: PartUnderTest, prop: Property) -> str:
+    if isinstance(error, RegistrationError):
+        return f"{error.message}{_import_place(error)}" if error.code == "part-import-failed" else str(error)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != limits.__file__]
+    law, own = getattr(getattr(prop.check, "__code__", None), "co_filename", ""), _file(part)
+    if isinstance(error, AssertionError) and (not frames or frames[-1].filename != own or own == law):
+        return str(error) or (f"not so: {frames[-1].line}" if frames else "assertion failed")
+    where = next((f for f in reversed(frames) if f.filename == own), frames[-1] if frames else None)
     place = f" at {where.filename}:{where.lineno}" if where else ""
-    return f"it raised {type(error).__name__}: {error}{place}"
+    name = type(error).__name__
+    said = limits.explain_limits(error) or (f"it raised {name}: {error}" if str(error) else f"it raised {name}")
+    return f"{said}{place}"
+
+
+def _import_place(error: RegistrationError) -> str:
+    """Where the import of a module failed, if it was in the middle of one."""
+    frames = traceback.extract_tb(error.__cause__.__traceback__) if error.__cause__ else []
+    inner = [f for f in frames if "importlib" not in f.filename and os.path.dirname(f.filename) not in _OURS]
+    return f" at {inner[-1].filename}:{inner[-1].lineno}" if inner else ""
+
+
+def _file(part: PartUnderTest) -> str:
+    """The file that the part is written in."""
+    try:
+        return str(sys.modules[part.cls.__module__].__file__)
+    except (UserError, KeyError, AttributeError):
+        return ""
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 400 else f"{text[:400]}…"
-
-
-@cache
-def standing(part: PartUnderTest) -> str:
-    """Name of the first property that everything else waits for and that the part fails; '' if none."""
-    from corelm.conformance.selection import properties
-
-    for prop in properties(part.kind):
-        if prop.first and hold(part, prop).status == "failed":
-            return prop.name
-    return ""
-
-
-def enforce(part: PartUnderTest, prop: Property) -> None:
-    """Hold a part to a property inside a pytest test.
-
-    Raises:
-        AssertionError: it fails; skips where it is not applicable, marks expected failures as such.
-    """
-    import pytest
-
-    blocker = "" if prop.first else standing(part)
-    if blocker:
-        pytest.skip(f"blocked by {part.label}::{blocker}")
-    outcome = hold(part, prop)
-    if outcome.status == "not-applicable":
-        pytest.skip(f"not applicable: {outcome.reason}")
-    if outcome.status == "expected-failed":
-        pytest.xfail(outcome.reason)
-    if outcome.status == "failed":
-        from corelm.conformance.report import explain
-
-        raise AssertionError(explain(outcome))

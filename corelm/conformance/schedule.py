@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_args
 
 from corelm.conformance.bench import Bench, Subject
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+
+MINIMUM = 5
+"""So many of these properties must say something about every part of the kind, and hold."""
 
 
 class ScheduleBench(Bench):
@@ -34,7 +38,9 @@ def _path(part: PartUnderTest, draw: Draw) -> tuple[Any, int, list[float]]:
 @property_of(
     "schedule",
     statement="Every factor is finite and in [0, 1], for all steps and totals from one on, far beyond the end too.",
+    formula="0 ≤ f(t) ≤ 1, ∀ N ≥ 1, W ∈ {0, 1, N, …}, t ≤ 2N + 1",
     catches="a division by zero at total 1, factors above one",
+    tolerance="one rounding above one",
     examples=40,
 )
 def in_unit_interval(part: PartUnderTest, draw: Draw) -> None:
@@ -48,7 +54,9 @@ def in_unit_interval(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "schedule",
     statement="From step total on the final value holds for ever.",
-    catches="a cosine that rises again (UniRL#223)",
+    formula="f(N + j) = f(N), j ∈ {1, 7, 10⁶}",
+    catches="a cosine that rises again",
+    seen="UniRL#223",
     examples=30,
 )
 def stays_at_the_end(part: PartUnderTest, draw: Draw) -> None:
@@ -63,6 +71,7 @@ def stays_at_the_end(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "schedule",
     statement="It rises (warm-up), then never again.",
+    formula="f(0) ≤ … ≤ f(t*) ≥ … ≥ f(N)",
     catches="a rebound, a stair in the wrong direction",
     examples=30,
 )
@@ -78,6 +87,7 @@ def one_peak(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "schedule",
     statement="The order of questions doesn't matter.",
+    formula="f(t) is f(t), asked in any order",
     catches="an internal counter",
     tier="bit",
     examples=10,
@@ -92,7 +102,9 @@ def a_pure_function(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "schedule",
     statement="There are no jumps: where the training and all its phases are eight times as long, steps are small.",
+    formula="max |f₈(t + 1) − f₈(t)| ≤ 0.4 max |f₁(t + 1) − f₁(t)|",
     catches="a staircase by epochs, a warm-up that begins over",
+    tolerance="a Lipschitz curve gives ⅛, 1 − √x at its beginning 1/√8 = 0.354",
     examples=20,
 )
 def no_jumps(part: PartUnderTest, draw: Draw) -> None:
@@ -113,6 +125,7 @@ def no_jumps(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "schedule",
     statement="A warm-up of W steps rises in equal steps and reaches the full rate at W.",
+    formula="f(t) = t/W or (t + 1)/W for t < W, f(W) = 1",
     catches="off by one in the warm-up",
     examples=30,
     excuse=lambda part: None if "warmup" in part.cls.Config.model_fields else "it has no warm-up",
@@ -134,42 +147,88 @@ def warmup_is_linear(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "schedule",
     statement="The final value is the one that the config names.",
+    formula="f(N) = final",
     catches="N − 1 in place of N, a quarter of a cosine",
     examples=20,
     excuse=lambda part: None if "final" in part.cls.Config.model_fields else "it names no final value",
 )
 def ends_where_it_says(part: PartUnderTest, draw: Draw) -> None:
-    """At the end exactly."""
+    """At the end exactly, where the warm-up is all of the training, too."""
     final = draw.choice("final", [0.0, 0.1, 0.5])
     schedule = part.bench.subject(part, draw, final=final, warmup=2).part
-    total = draw.choice("total", [10, 50, 400])
+    total = draw.choice("total", [10, 50, 400, 2])
     value = schedule.factor(total, total)
     assert abs(value - final) < 1e-9, f"factor({total}, {total}) = {value}, final is {final}"
 
 
+def _law(part: PartUnderTest) -> str:
+    return str(getattr(part.cls, "law", part.name))
+
+
+FALLS: dict[str, Callable[[float], float]] = {
+    "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
+    "linear": lambda share: 1 - share,
+    "1-sqrt": lambda share: 1 - math.sqrt(share),
+}
+"""What is left at a share of the way down, by the name of the curve."""
+
+
 @property_of(
     "schedule",
-    statement="The shape is that of its name: a cosine is ½ + ½·cos, a line is a line, seen at N/4, N/2, 3N/4.",
-    catches="a line for a cosine, N in place of N − W",
+    statement="The shape is that of its name: a cosine is ½ + ½·cos, a line is a line, at every step of the way down.",
+    formula="f(s + t) = final + (1 − final) · h(t/n), h(x) = (1 + cos πx)/2, 1 − x or 1 − √x, for t = 0 … n",
+    catches="a line for a cosine, N in place of N − W, one step too many or too few, a quarter of a cosine",
+    tolerance="float64; two ways of writing one function",
     examples=12,
-    excuse=lambda part: (
-        None if getattr(part.cls, "law", part.name) in ("cosine", "linear") else "its name promises no formula"
-    ),
+    excuse=lambda part: None if _law(part) in (*FALLS, "warmup-stable-decay") else "its name promises no formula",
 )
 def shape_of_its_name(part: PartUnderTest, draw: Draw) -> None:
-    """Oracle."""
-    law = getattr(part.cls, "law", part.name)
-    final, warm, length = draw.choice("final", [0.0, 0.2]), draw.choice("warmup", [0, 8]), 400
-    schedule = part.bench.subject(part, draw, final=final, warmup=warm).part
-    for share in (0.25, 0.5, 0.75):
-        falls = (1 + math.cos(math.pi * share)) / 2 if law == "cosine" else 1 - share
-        value, wanted = schedule.factor(warm + int(share * length), warm + length), final + (1 - final) * falls
-        assert abs(value - wanted) < 1e-9, f"{value} at {share} of the way down; {law} is {wanted}"
+    """The way down is all that is left after the warm-up, or the decay at the end."""
+    law, final = _law(part), draw.choice("final", [0.0, 0.2])
+    warm, way = draw.choice("warmup", [0, 8]), draw.choice("way down", [400, 1, 2, 7, 50])
+    pins: dict[str, Any] = {"final": final, "warmup": warm}
+    start = warm
+    if law == "warmup-stable-decay":
+        start = warm + draw.choice("plateau", [5, 60])
+        shapes = part.cls.Config.model_fields.get("shape")
+        law = "linear" if shapes is None else draw.choice("shape", list(get_args(shapes.annotation)))
+        pins |= {"decay": way, "shape": law}
+    schedule = part.bench.subject(part, draw, **pins).part
+    for step in range(way + 1):
+        value, wanted = schedule.factor(start + step, start + way), final + (1 - final) * FALLS[law](step / way)
+        assert abs(value - wanted) < 1e-9, f"{value} at {step} of {way} steps down; {law} is {wanted}"
+
+
+@property_of(
+    "schedule",
+    statement="After the warm-up time is relative: with everything k times as long, step kt has the factor of step t.",
+    formula="f_{kN, kW}(kt) = f_{N, W}(t) for W ≤ t ≤ N",
+    catches="N + 1 or N − 1 under the fraction, a constant number of steps that hides in the curve",
+    tolerance="float64; a curve of a fraction, which is rounded in two ways",
+    examples=15,
+)
+def time_is_relative(part: PartUnderTest, draw: Draw) -> None:
+    """Two and five times as long."""
+    config = part.bench.subject(part, draw, warmup=5, decay=20).config
+    total = draw.choice("total", [40, 50, 120])
+
+    def stretched(times: int) -> Any:
+        lengths = {name: value * times for name, value in (("warmup", 5), ("decay", 20))}
+        known = {name: value for name, value in lengths.items() if name in part.cls.Config.model_fields}
+        return part.cls(type(config).model_validate({**config.model_dump(), **known}))
+
+    short = stretched(1)
+    for times in (2, 5):
+        long = stretched(times)
+        for step in range(5, total + 1):
+            a, b = short.factor(step, total), long.factor(times * step, times * total)
+            assert abs(a - b) < 1e-9, f"factor({step}, {total}) = {a}, {times} times as long it is {b}"
 
 
 @property_of(
     "schedule",
     statement="Up to stable_until(total) the path is the same for every larger total.",
+    formula="f_N(t) = f_{N′}(t), ∀ t < stable_until(N), N′ > N",
     catches="a training that can't be prolonged as promised",
     examples=60,
 )
@@ -188,7 +247,28 @@ def stable_as_promised(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "schedule",
+    statement="stable_until promises no less than is kept: one step beyond it, a longer training takes another path.",
+    formula="stable_until(N) + 1 ≥ max {n: factor(t, N) = factor(t, M) for all t < n, M > N}",
+    catches="a plateau that is kept from users: a training that could be prolonged, and is refused",
+    examples=40,
+)
+def promises_what_is_kept(part: PartUnderTest, draw: Draw) -> None:
+    """Compare with much longer trainings until they part."""
+    subject = part.bench.subject(part, draw, final=0.1)
+    schedule, total = subject.part, draw.choice("total", [40, 7, 400])
+    until = schedule.stable_until(total)
+    for step in range(total + 1):
+        if any(
+            schedule.factor(step, longer) != schedule.factor(step, total) for longer in (total + 1, 10**7 * total)
+        ):
+            break
+    assert until >= step - 1, f"stable_until({total}) = {until}, but up to step {step} nothing depends on the total"
+
+
+@property_of(
+    "schedule",
     statement="Warm-up, plateau and decay: exactly one between them.",
+    formula="f(t) = 1 for W ≤ t ≤ N − D",
     catches="a decay that begins early or late",
     examples=15,
     excuse=lambda part: None if "decay" in part.cls.Config.model_fields else "it has no plateau",

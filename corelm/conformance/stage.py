@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from corelm.conformance.bench import Bench, Subject
-from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.source import files
 from corelm.kinds.stage import ArtifactType, SectionUse
+
+MINIMUM = 2
+"""So many of these properties must say something about every part of the kind, and hold."""
 
 
 class StageBench(Bench):
@@ -32,6 +35,7 @@ class StageBench(Bench):
 @property_of(
     "stage",
     statement="Inputs are roles with known types, the output has a known type.",
+    formula="inputs: role ↦ type, output: type",
     catches="a stage that no other can follow",
     tier="io",
     examples=8,
@@ -49,6 +53,7 @@ def inputs_and_output_are_typed(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "stage",
     statement="Which sections of the recipe it reads is said beforehand, in the contract's words, and so are its roles.",
+    formula="reads_corpus, reads_template ∈ {never, optional, always}, functions of the config",
     catches="an answer that changes between calls, a word that nobody knows",
     tier="io",
     examples=5,
@@ -67,6 +72,7 @@ def needs_are_declared(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "stage",
     statement="It makes something out of something: inputs, the recipe's corpus or model, or data of its own.",
+    formula="inputs ∪ sections ∪ data ≠ ∅",
     catches="a stage that depends on nothing at all",
     tier="io",
     examples=5,
@@ -77,3 +83,24 @@ def depends_on_something(part: PartUnderTest, draw: Draw) -> None:
     sections = part.cls.reads_corpus(config) != "never" or part.cls.uses_model
     data = "data" in part.cls.Config.model_fields
     assert part.cls.inputs(config) or sections or data, "it takes no input and reads no section"
+
+
+@property_of(
+    "stage",
+    statement="Patterns of linear maps that it looks for are named by the options that hold them.",
+    formula="chooses(config) = None or {option ↦ patterns}, option ∈ config",
+    catches="a pattern of letters: a string where a list of strings is meant",
+    tier="io",
+    examples=5,
+)
+def chooses_by_its_options(part: PartUnderTest, draw: Draw) -> None:
+    """Options and patterns."""
+    config = part.bench.subject(part, draw).config
+    chosen = part.cls.chooses(config)
+    if chosen is None:
+        raise NotApplicable("it replaces no maps")
+    for option, patterns in chosen.items():
+        first = option.split(".")[0]
+        assert first in part.cls.Config.model_fields, f"chooses() names the option {option!r}, which there isn't"
+        plain = not isinstance(patterns, str) and all(isinstance(pattern, str) and pattern for pattern in patterns)
+        assert plain, f"{option}: {patterns!r} are no patterns"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Len, Lt, MaxLen, MinLen, MultipleOf
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticSerializationError, PydanticUndefined
 
 from corelm.conformance.framework import Draw
 from corelm.errors import UserError
@@ -54,20 +54,28 @@ def draw_config(
         options = draw_options(part.Config, draw, hints or {}, depth, sparse=attempt % 3 == 2, given=fixed)
         try:
             config = part.Config.model_validate(options)
-            problems = [] if context is None else list(_problems(part, config, context))
+            problems = [] if context is None else list(problems_of(part, config, context))
         except (ValidationError, UserError) as error:
             why = str(error)
             continue
         if not problems:
             if depth == 0:
-                draw.note(label, {k: v for k, v in config.model_dump(mode="json").items() if k in options})
+                draw.note(label, {k: v for k, v in _plain(config).items() if k in options})
             return config
         why = problems[0].message
     draw.note("rejected", f"{part.__name__} takes none of {TRIES} drawn configs: {why}")
     draw.reject()
 
 
-def _problems(part: type[Component], config: ComponentConfig, context: Any) -> Iterator[Problem]:
+def _plain(config: ComponentConfig) -> dict[str, Any]:
+    """A config for the story of an example; where JSON can't say it, as Python writes it."""
+    try:
+        return config.model_dump(mode="json")
+    except PydanticSerializationError:
+        return {name: repr(value) for name, value in config}
+
+
+def problems_of(part: type[Component], config: ComponentConfig, context: Any) -> Iterator[Problem]:
     """What the part and the parts inside its config say against it."""
     yield from part.check(config, context)
     for _, spec in nested_specs(config):
@@ -105,6 +113,16 @@ def draw_options(
             continue
         options[info.alias or name] = value
     return options
+
+
+def draw_value(config: type[BaseModel], name: str, draw: Draw) -> Any:
+    """Draw a plain value of one field that its type and bounds take.
+
+    Raises:
+        Undrawable: nothing of this type can be made up.
+    """
+    info = config.model_fields[name]
+    return _value(_annotation(info), draw, info, 0)
 
 
 def _fits(config: type[BaseModel], name: str, value: Any) -> bool:

@@ -6,10 +6,13 @@ from functools import cache
 from typing import Any
 
 from corelm.conformance.bench import Bench, Subject
-from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.texts import text
 from corelm.kinds.records import Message, RoleName
 from corelm.kinds.tokenizer import Tokenizer
+
+MINIMUM = 4
+"""So many of these properties must say something about every part of the kind, and hold."""
 
 ROLES: tuple[RoleName, ...] = ("system", "user", "assistant", "user", "assistant")
 MARKERS = ("assistant\n", "<|im_start|>assistant\n", "<|im_end|>", "<|endoftext|>", "Answer:\n", "user\n", "\n\n")
@@ -52,7 +55,9 @@ def conversation(draw: Draw) -> tuple[Message, ...]:
 
 
 def _content(draw: Draw, role: str) -> str:
-    return f"{text(draw, role)}{draw.choice('marker', ('', *MARKERS))} {draw.seed() % 1000}"
+    """Text and perhaps a marker; now and then nothing at all."""
+    marker = draw.choice("marker", ("", *MARKERS, None))
+    return "" if marker is None else f"{text(draw, role)}{marker} {draw.seed() % 1000}"
 
 
 def _ready(part: PartUnderTest, draw: Draw) -> tuple[Any, Tokenizer, tuple[Message, ...]]:
@@ -63,6 +68,7 @@ def _ready(part: PartUnderTest, draw: Draw) -> tuple[Any, Tokenizer, tuple[Messa
 @property_of(
     "template",
     statement="Rendering the first messages is a prefix of rendering them all.",
+    formula="render(m[:n]) is a prefix of render(m)",
     catches="a template that looks at the whole conversation, so that a cache is never hit",
     tier="bit",
     examples=25,
@@ -79,6 +85,7 @@ def prefix_preserving(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "template",
     statement="Exactly the assistant's text and its stop token are learnt.",
+    formula="learnt tokens = Σ over assistant turns: encode(content) ⧺ stop",
     catches="a mask that is shifted by the header, a stop token that is never learnt",
     tier="bit",
     examples=25,
@@ -98,6 +105,7 @@ def learns_the_answer(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "template",
     statement="prompt is what comes before the assistant's text in a whole conversation.",
+    formula="prompt(m) ⧺ encode(a) ⧺ stop is a prefix of render(m ⧺ a)",
     catches="a space or a line break that training has and generation lacks",
     tier="bit",
     examples=25,
@@ -116,14 +124,17 @@ def prompt_leads_to_the_answer(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "template",
     statement="Content never opens a role or ends a turn: it adds no special token, whatever it spells.",
+    formula="specials(render(m)) = specials(render(m with harmless content)); content ⊂ decode(render(m))",
     catches="template injection",
     tier="bit",
-    examples=25,
+    examples=50,
 )
 def content_stays_content(part: PartUnderTest, draw: Draw) -> None:
     """As many special tokens as with harmless content; the content is all there."""
     template, tokenizer, messages = _ready(part, draw)
     special = set(tokenizer.specials.values())
+    spelt = draw.choice("special", sorted(tokenizer.specials))
+    messages = (*messages[:-1], Message(messages[-1].role, f"{messages[-1].content}{spelt}!"))
     harmless = tuple(Message(message.role, "x") for message in messages)
     found, expected = (
         [i for i in template.render(each, tokenizer).ids if i in special] for each in (messages, harmless)
@@ -137,6 +148,7 @@ def content_stays_content(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "template",
     statement="Special tokens it writes are declared, and stop tokens end the assistant's turn.",
+    formula="∅ ≠ stop ⊂ specials",
     catches="a token that the tokenizer was never given",
     tier="io",
     examples=8,
@@ -154,6 +166,7 @@ def specials_are_declared(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "template",
     statement="Roles are told apart.",
+    formula="r ≠ r′ ⇒ render(r, c) ≠ render(r′, c)",
     catches="a system message that reads as the user's",
     tier="bit",
     examples=5,
@@ -164,3 +177,31 @@ def roles_differ(part: PartUnderTest, draw: Draw) -> None:
     roles: tuple[RoleName, ...] = ("system", "user", "assistant")
     rendered = {role: template.render((Message(role, "x"), Message("user", "y")), tokenizer).ids for role in roles}
     assert len(set(rendered.values())) == 3, "two roles are rendered alike"
+
+
+@property_of(
+    "template",
+    statement="As a chat template of Hugging Face's it writes the same text, and the same prompt.",
+    formula="jinja(messages) = decode(render(messages)), jinja(messages, add_generation_prompt) = decode(prompt(messages))",
+    catches="an exported model that is asked in another layout than it was taught in",
+    tier="bit",
+    examples=20,
+)
+def exported_equals_rendered(part: PartUnderTest, draw: Draw) -> None:
+    """Rendered by jinja2 as the transformers library sets it up."""
+    template, tokenizer, messages = _ready(part, draw)
+    told = template.as_jinja()
+    if told is None:
+        raise NotApplicable("it can't be said as a chat template")
+    try:
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+    except ImportError:
+        raise NotApplicable("jinja2 is not installed") from None
+    layout = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(told)
+    given = [{"role": message.role, "content": message.content} for message in messages]
+    for ids, ask in (
+        (template.render(messages, tokenizer).ids, False),
+        (template.prompt(messages, tokenizer), True),
+    ):
+        ours, theirs = tokenizer.decode(ids), layout.render(messages=given, add_generation_prompt=ask)
+        assert theirs == ours, f"as a chat template it writes {theirs!r}, here it writes {ours!r}"

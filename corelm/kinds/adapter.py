@@ -37,6 +37,7 @@ class Adapter(Component):
         * At the start the wrapped map computes exactly what it did before.
         * Only the addition is trainable; ``base`` never changes.
         * ``merged()`` computes the same as the wrapped map (1e-10 in float64).
+        * ``reference(wrapped, x)``, where there is one: what a map that it has wrapped computes, in evaluation.
     """
 
     kind: ClassVar[str] = "adapter"

@@ -52,6 +52,7 @@ class Attention(Component, nn.Module):
           a padded query is finite.
         * Packed documents: each document's outputs equal those of the document alone.
         * Rows are independent of each other.
+        * ``reference(x, step)``, where there is one, for steps without slots, in evaluation.
     Capabilities offered: ``rotation``, ``query``, ``scores`` (calls the position view's hook of that name),
     ``mask`` (honours any mask, not only causal, documents and padding), ``recurrent`` (state of fixed size,
     float32 or better, which padding leaves as it is to the bit; can't be truncated), ``softmax`` (``project`` and

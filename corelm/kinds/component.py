@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from corelm import registration
+from corelm.kinds.papers import Paper, cited
 
 _SUFFIX = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -126,12 +127,29 @@ class Component:
     Attributes:
         kind: name of the kind; set once, by the kind's base class.
         Config: the part's own config class, defined inside the part.
+        elementary: whether the part needs no paper: anybody would write the same.
         revision: raise it when the part's results change; pipelines then redo what was made by it.
+        only_speed: options that change how fast results come, and no result.
+        one_graph: whether torch.compile makes a single graph of a module; False where it looks at values.
+
+    A part may say how many parameters it has and what a pass takes: see ``corelm.kinds.cost``.
+
+    A part may bring ``reference``: what it computes, by definition, for readers and for the conformance kit, which holds
+    the part to it. It takes what the part's main method takes (each kind says which), may use sub-parts as they are,
+    and is written as plain loops in float64; nobody calls it to get work done.
     """
 
     kind: ClassVar[str] = ""
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
     revision: ClassVar[int] = 1
+    only_speed: ClassVar[frozenset[str]] = frozenset()
+    one_graph: ClassVar[bool] = True
+    elementary: ClassVar[bool] = False
+
+    @classmethod
+    def papers(cls) -> tuple[Paper, ...]:
+        """Where the part comes from: what its docstring cites as ``authors, year, arXiv:…`` (``doi:…``, ``https://…``)."""
+        return cited(cls.__doc__)
 
     @classmethod
     def offers(cls, config: Any) -> frozenset[str]:

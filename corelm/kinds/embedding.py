@@ -20,6 +20,8 @@ class Embedding(Component, nn.Module):
     Contract:
         * Equal ids give equal vectors wherever they stand.
         * ``table`` is the parameter ``(vocab_size, width)`` that a tied head multiplies with, before any scale.
+        * ``reference(ids)``, where there is one, in evaluation.
+        * Its cost is that of both ways, for equally many tokens.
     """
 
     kind: ClassVar[str] = "embedding"

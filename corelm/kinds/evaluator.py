@@ -25,7 +25,8 @@ class Evaluator(Component):
           set ``model_kind``, use ``scores``); its mode and the random state are as before.
         * The result depends on the set of records, not on their order or on batch sizes.
         * Metrics are plain floats; names say the unit (``bits_per_byte``, ``accuracy``); for each accuracy
-          there is ``…_stderr``.
+          there is ``…_stderr``, the standard error of the mean.
+        * No records: ``UserError``. An option ``batch``, where there is one, says how many are read at once.
     """
 
     kind: ClassVar[str] = "evaluator"

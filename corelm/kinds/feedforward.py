@@ -23,6 +23,7 @@ class FeedForward(Component, nn.Module):
         * Parts without biases map zero to zero.
         * While training, a part may append to ``step.step.auxiliary[name]`` a loss: a scalar, mean over the
           real tokens of this call, already weighted. In evaluation it appends nothing.
+        * ``reference(x, step)``, where there is one, in evaluation.
     """
 
     kind: ClassVar[str] = "feedforward"
@@ -90,6 +91,7 @@ class Router(Component, nn.Module):
         * Of the chosen experts, a more probable one has no smaller weight.
         * ``selection_bias`` has a part in the choice of experts and in nothing else: not in weights, not in
           probabilities. It is a buffer that is saved with the model, and no gradient reaches it.
+        * ``reference(x)``, where there is one: a routing.
     Capabilities offered: ``greedy`` where the chosen experts are always the most probable ones.
 
     Raises:
@@ -99,6 +101,8 @@ class Router(Component, nn.Module):
     kind: ClassVar[str] = "router"
     selection_bias: Float[Tensor, " experts"] | None
     """What is added to the experts' scores when they are compared with each other; None for nothing."""
+    chosen: int | None = None
+    """Experts per token, set when it is built; None: it isn't said, and what it costs is told for all experts."""
 
     def __init__(self, config: Any, dim: int, experts: int) -> None:
         super().__init__()

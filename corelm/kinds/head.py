@@ -25,6 +25,7 @@ class Head(Component, nn.Module):
         * ``reads`` says what the outputs mean: ``vocabulary`` logits of the next token, ``classes`` logits
           of the whole sequence (read at its last real token), ``scalar`` a value per token (a reward when
           read at the last real token).
+        * ``reference(hidden)``, where there is one.
     """
 
     kind: ClassVar[str] = "head"

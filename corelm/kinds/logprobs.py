@@ -59,7 +59,12 @@ def _chunked(hidden: Float[Tensor, "tokens dim"], targets: Int[Tensor, " tokens"
 def _logprobs(
     hidden: Float[Tensor, "tokens dim"], targets: Int[Tensor, " tokens"], head: Head
 ) -> Float[Tensor, " tokens"]:
-    return cast(Tensor, _PickedLogSoftmax.apply(head(hidden), targets))  # type: ignore[no-untyped-call]
+    logits = head(hidden)
+    if torch.compiler.is_compiling():  # which keeps no converted logits either, as long as nothing is gathered
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        chosen = torch.arange(head.outputs, device=logits.device) == targets[:, None]
+        return torch.where(chosen, wide, 0.0).sum(1) - torch.logsumexp(wide, 1)
+    return cast(Tensor, _PickedLogSoftmax.apply(logits, targets))  # type: ignore[no-untyped-call]
 
 
 class _PickedLogSoftmax(torch.autograd.Function):

@@ -22,6 +22,7 @@ class Norm(Component, nn.Module):
         * Zero input gives the bias (or zero) exactly, with finite gradients.
         * ``unit_gain`` weights give ``mean(y²) = σ²/(σ² + eps)``, σ² the statistic over the last axis
           (mean square, or centred mean square when ``centred``).
+        * ``reference(x)``, where there is one.
     """
 
     kind: ClassVar[str] = "norm"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from corelm.kinds.component import Component
 from corelm.kinds.parameters import ParameterInfo
@@ -23,6 +23,7 @@ class Optimizer(Component):
         * Decoupled weight decay acts on the roles that the part declares, by default ``matrix``,
           ``embedding`` and ``head``.
         * ``state_dict`` is tensors and plain data by parameter name; loading copies, it never aliases.
+        * Parameters are updated in place. An option ``kernel``, where there is one, names ways to compute the same.
     """
 
     kind: ClassVar[str] = "optimizer"
@@ -47,6 +48,11 @@ class Optimizer(Component):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what ``state_dict`` gave."""
+
+    @classmethod
+    def state_bytes(cls, config: Any, parameter: Tensor, info: ParameterInfo) -> int | None:
+        """Bytes of the tensors that it keeps for a parameter once that was stepped; None where it doesn't say."""
+        return None
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

@@ -63,7 +63,10 @@ class Packer(Component):
         * ``documents`` differ between neighbouring documents of a row wherever two share one.
         * The order is a permutation of the documents drawn from (seed, epoch); another epoch, another order.
         * ``rank`` of ``world`` streams partition the batches: stream r yields batches r, r + world, …
-        * The stream's state is resumable to the batch.
+        * The stream's state is resumable to the batch; between rounds of ``world`` batches it is the same in all
+          processes, and streams of another ``world`` can go on from it.
+        * Documents with classes give ``extra["labels"]``, ``(batch,)``; a part that can't keep them refuses them.
+        * Batches are the taker's own. Where there is no token at all, ``UserError`` or no batch.
     """
 
     kind: ClassVar[str] = "packer"

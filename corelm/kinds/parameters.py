@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from corelm.kinds.one_row import linear
+from corelm.kinds.one_row import copies_for, linear
 
 Role = Literal["embedding", "matrix", "vector", "norm", "bias", "router", "head"]
 
@@ -109,3 +109,15 @@ class Linear(nn.Module):
     def extra_repr(self) -> str:
         """Sizes, for ``print(model)``."""
         return f"{self.inputs} -> {self.outputs}, bias={self.bias is not None}"
+
+
+def together(x: Float[Tensor, "... inputs"], *maps: nn.Module) -> tuple[Float[Tensor, "... outputs"], ...]:
+    """What several maps make of the same ``x``: each is called on its own, but for single rows that are decoded.
+
+    Those are one product, unless a map was adapted, quantized or hooked.
+    """
+    if all(type(one) is Linear and not one._forward_hooks and not one._forward_pre_hooks for one in maps):
+        copies = copies_for(x, maps[0].weight)  # type: ignore[arg-type]
+        if copies is not None:
+            return copies.product(x, tuple((one.weight, one.bias) for one in maps))  # type: ignore[misc]
+    return tuple(one(x) for one in maps)

@@ -52,6 +52,7 @@ class Position(Component, nn.Module):
         * ``query`` multiplies each query by a positive number that its position alone decides.
         * Angles are computed in float32 or better whatever the dtype of the activations, and results have
           the dtype of the activations.
+        * ``reference(q, positions, lengths)``, where there is one: what ``rotation`` and ``query`` make of queries.
     Capabilities needed: ``attention:rotation`` for rotation, ``attention:query`` for query,
     ``attention:scores`` for score.
     """

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from corelm import registration
 from corelm.errors import UserError
+from corelm.kinds.cost import Cost, Work
 from corelm.kinds.parameters import ParameterInfo, declare
 from corelm.kinds.quantizer import Codes, Kernel
 
@@ -153,6 +154,11 @@ class QuantizedLinear(nn.Module):
         """Bits of everything that is saved of the matrix, per weight; without the bias."""
         held = [t for t in (self.codes, self.scale, self.zero, self.groups) if t is not None]
         return 8 * sum(t.numel() * t.element_size() for t in held) / max(self.outputs * self.inputs, 1)
+
+    def cost(self, work: Work) -> Cost:
+        """What the map would take with weights, and the bytes of what is saved of it."""
+        saved = sum(tensor.nbytes for tensor in self.state_dict().values())
+        return Cost(2 * self.inputs * self.outputs * work.tokens, saved)
 
     def forward(self, x: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
         """Apply the map to the last axis, with the best kernel for these activations."""

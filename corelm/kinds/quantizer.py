@@ -73,6 +73,7 @@ class Quantizer(Component):
         * Groups are independent where the method says so.
         * With statistics the error ``Σ (Δw)ᵀ H Δw`` is not above that of rounding to nearest.
         * NaN or infinity in the weights raises ``UserError``.
+        * ``reference(weight, statistics)``, where there is one: the codes.
     """
 
     kind: ClassVar[str] = "quantizer"

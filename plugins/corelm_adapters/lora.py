@@ -34,6 +34,14 @@ class LoRA(Adapter):
         """Wrap one map; A is drawn from ``generator``."""
         return LoRALinear(linear, self.config, generator)
 
+    def reference(self, wrapped: LoRALinear, x: Float[Tensor, "tokens inputs"]) -> Float[Tensor, "tokens outputs"]:
+        """The definition, one unit of the addition at a time, without dropout."""
+        y, rank = wrapped.base(x), self.config.rank
+        for a, b in zip(wrapped.down, wrapped.up.T, strict=True):
+            strength = self.config.alpha / (math.sqrt(rank) if self.config.stabilised else rank)
+            y = y + strength * torch.outer(x @ a, b)
+        return y
+
 
 class LoRALinear(AdaptedLinear):
     """A frozen linear map with a low-rank addition."""

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from corelm.kinds import Cost, Work
 from corelm_attention.chunks import Chunks
 from corelm_attention.scan import State, kept
 from corelm_attention.segments import Segments
@@ -76,3 +77,15 @@ def in_chunks(tokens: DeltaTokens, where: Segments, state: State, length: int) -
 def _each(x: Tensor, per_group: int) -> Tensor:
     """What a group has, once for each of its heads."""
     return x if per_group == 1 else x.repeat_interleave(per_group, 1)
+
+
+def cost(work: Work, groups: int, heads: int, key_dim: int, value_dim: int, length: int) -> Cost:
+    """Products of ``one_token`` where a single one comes, else of ``in_chunks``."""
+    state = heads * key_dim * value_dim
+    if work.time == 1:
+        return Cost(2 * work.batch * 2 * state)
+    length = min(length, work.time)
+    count = -(-work.time // length)
+    pairs = length**2 * (2 * groups * key_dim + heads * value_dim)
+    solved = length**2 * heads * (key_dim + value_dim)  # half a square of products and additions for each column
+    return Cost(work.batch * count * (2 * (pairs + 3 * length * state) + solved))

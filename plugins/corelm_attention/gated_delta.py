@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor
 from corelm.kinds import (
     Attention,
     ComponentConfig,
+    Cost,
     LayerContext,
     LayerStep,
     Linear,
@@ -21,12 +23,14 @@ from corelm.kinds import (
     PositionGeometry,
     Problem,
     SlotSpec,
+    Work,
     declare,
+    plain_cost,
 )
 from corelm_attention.carrying import carried, carry, slot
-from corelm_attention.delta_rule import DeltaTokens, in_chunks, one_token
+from corelm_attention.delta_rule import DeltaTokens, cost, in_chunks, one_token
 from corelm_attention.gated_norm import GatedNorm
-from corelm_attention.segments import segments
+from corelm_attention.segments import one_by_one, segments
 from corelm_attention.short_convolution import ShortConvolution
 from corelm_attention.time_constants import log_rates, step_biases
 
@@ -49,6 +53,8 @@ class GatedDelta(Attention):
     or better. Padding changes nothing; a new document starts from zero, and the convolution doesn't look back
     across its start. Position schemes may turn queries and keys after the convolution and scale queries.
     """
+
+    only_speed: ClassVar[frozenset[str]] = frozenset({"chunk"})
 
     class Config(ComponentConfig):
         """Options."""
@@ -93,6 +99,23 @@ class GatedDelta(Attention):
         sizes = {"key_heads": key_heads, "key_dim": key_dim, "value_dim": config.value_dim or key_dim}
         return config.model_copy(update=sizes)
 
+    @classmethod
+    def parameter_count(cls, config: Any, layer: LayerContext) -> int:
+        """``dim · (2 · keys + 3 · values + 2 · heads)``, the convolution's, and vectors."""
+        config = cls.settled(config, layer)
+        keys, values = config.key_heads * config.key_dim, config.heads * config.value_dim
+        maps = layer.dim * (2 * keys + 3 * values + 2 * config.heads)
+        return maps + (2 * keys + values) * config.kernel + 2 * config.heads + config.value_dim
+
+    def cost(self, work: Work) -> Cost:
+        """The maps, the convolution, and per token and head ``4 · key_dim · value_dim`` to correct and read the state.
+
+        Several tokens at once take what their chunks do: pairs of tokens and a triangular system inside, three
+        products with a state between.
+        """
+        sizes = (self.key_heads, self.heads, self.key_dim, self.value_dim)
+        return plain_cost(self, work) + cost(work, *sizes, self.config.chunk)
+
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
         self.heads, self.key_heads = config.heads, config.key_heads or config.heads
@@ -130,6 +153,28 @@ class GatedDelta(Attention):
             carry(step, "state", state)
             y = self.norm(y.transpose(1, 2), gate.unflatten(-1, (self.heads, self.value_dim))).flatten(2)
         return self.output(y)
+
+    def reference(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
+        """The recurrence of the docstring in float64, a head and a token at a time, without a stored state."""
+        keys = self.key_heads * self.key_dim
+        mixed = self.convolution.reference(torch.cat((self.query(x), self.key(x), self.value(x)), -1), step)
+        q, k = (t.unflatten(-1, (-1, self.key_dim)).transpose(1, 2) for t in mixed[..., : 2 * keys].chunk(2, -1))
+        q, k = step.position.rotate(q, k)
+        q, k = (t / (t.square().sum(-1, keepdim=True) + EPSILON).sqrt() for t in (q, k))
+        q, v = step.position.scale_query(q), mixed[..., 2 * keys :].unflatten(-1, (-1, self.value_dim))
+        left = (-self.log_rate.exp() * (1 + (self.decay(x) + self.step_bias).exp()).log()).exp()
+        strength, gate = torch.sigmoid(self.strength(x)), self.gate(x).unflatten(-1, (-1, self.value_dim))
+        y = torch.zeros_like(v)
+        for row, head in torch.cartesian_prod(torch.arange(len(x)), torch.arange(self.heads)).tolist():
+            state, of = x.new_zeros(self.key_dim, self.value_dim), head // (self.heads // self.key_heads)
+            for t, fresh in one_by_one(step, row):
+                key = k[row, of, t]
+                state = torch.zeros_like(state) if fresh else left[row, t, head] * state
+                state = state + strength[row, t, head] * torch.outer(key, v[row, t, head] - state.T @ key)
+                o = state.T @ q[row, of, t] / math.sqrt(self.key_dim)
+                o = self.norm.weight * o / (o.square().mean() + self.config.eps).sqrt()
+                y[row, t, head] = o * gate[row, t, head] * torch.sigmoid(gate[row, t, head])
+        return self.output(y.flatten(2))
 
     def _tokens(self, mixed: Tensor, decay: Tensor, strength: Tensor, step: LayerStep) -> DeltaTokens:
         """What the recurrence reads, in float32 or better; padding neither writes nor decays."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor
 from corelm.kinds import (
     Attention,
     ComponentConfig,
+    Cost,
     LayerContext,
     LayerStep,
     Linear,
@@ -22,11 +24,14 @@ from corelm.kinds import (
     Problem,
     SlotSpec,
     Spec,
+    Work,
+    parameter_count,
+    plain_cost,
     use,
 )
 from corelm_attention.carrying import carried, carry, slot, wide
-from corelm_attention.scan import Tokens, in_chunks, one_token
-from corelm_attention.segments import Segments, segments
+from corelm_attention.scan import Tokens, cost, in_chunks, one_token
+from corelm_attention.segments import Segments, one_by_one, segments
 
 
 class GatedLinearAttention(Attention):
@@ -40,6 +45,8 @@ class GatedLinearAttention(Attention):
     Several tokens are computed in chunks in parallel, a single one by the recurrence; both give the same. The state
     is float32 or better. Padding neither writes to the state nor lets it decay; a new document starts from zero.
     """
+
+    only_speed: ClassVar[frozenset[str]] = frozenset({"chunk"})
 
     class Config(ComponentConfig):
         """Options."""
@@ -65,6 +72,18 @@ class GatedLinearAttention(Attention):
                 "Choose heads that divide dim, or give head_dim.",
                 "heads-do-not-divide-dim",
             )
+
+    @classmethod
+    def parameter_count(cls, config: Any, layer: LayerContext) -> int:
+        """``5 · dim · heads · head_dim``, the decays' map with its bias, and the norm."""
+        head_dim = config.head_dim or layer.dim // config.heads
+        maps = config.heads * (5 * layer.dim * head_dim + layer.dim + 1)
+        return maps + parameter_count(config.norm, head_dim)
+
+    def cost(self, work: Work) -> Cost:
+        """The maps, and per token and head ``2 · head_dim²`` to read the state; several tokens take what chunks do."""
+        sizes = (self.heads, self.heads, self.head_dim, self.head_dim)
+        return plain_cost(self, work) + cost(work, *sizes, self.config.chunk)
 
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
@@ -97,6 +116,20 @@ class GatedLinearAttention(Attention):
         gate = F.silu(self.gate(x))
         normed = self.norm(mixed.transpose(1, 2)).flatten(2)
         return self.output(normed.to(gate.dtype) * gate)
+
+    def reference(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
+        """The recurrence of the docstring in float64, a head and a token at a time, without a stored state."""
+        q, k = step.position.rotate(self._heads(self.query(x)), self._heads(self.key(x)))
+        q, v = step.position.scale_query(q), self._heads(self.value(x))
+        left = torch.sigmoid(self.decay(x)) ** (1 / self.config.temperature)
+        mixed = x.new_zeros(*x.shape[:2], self.heads, self.head_dim)
+        for row, head in torch.cartesian_prod(torch.arange(len(x)), torch.arange(self.heads)).tolist():
+            state = x.new_zeros(self.head_dim, self.head_dim)
+            for t, fresh in one_by_one(step, row):
+                state = torch.outer(k[row, head, t], v[row, head, t]) + (0 if fresh else left[row, t, head] * state)
+                mixed[row, t, head] = state.T @ q[row, head, t] / math.sqrt(self.head_dim)
+        gate = self.gate(x)
+        return self.output(self.norm(mixed).flatten(2) * gate * torch.sigmoid(gate))
 
     def tokens(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> tuple[Tokens, Segments]:
         """Queries, keys, values and decays of every token, in float32 or better, and where documents begin."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -13,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from corelm.kinds import (
+    Cost,
     Heads,
     LayerContext,
     LayerStep,
@@ -23,7 +23,11 @@ from corelm.kinds import (
     Problem,
     SlotSpec,
     Spec,
+    Work,
     declare,
+    parameter_count,
+    plain_cost,
+    together,
 )
 from corelm_attention.softmax import SoftmaxAttention, SoftmaxConfig
 
@@ -39,7 +43,7 @@ class GroupedQueryAttention(SoftmaxAttention):
     store, score, cap, bias, mask, softmax (with the sink), mix, gate, project. Keys are stored rotated. A token that may
     look at nothing gives zero before the last projection.
 
-    A sink is a learned score of nothing (gpt-oss, 2025, arXiv:2508.10925): with it the mix is that of the softmax without
+    A sink is a learned score of nothing (OpenAI, 2025, arXiv:2508.10925): with it the mix is that of the softmax without
     it, times ``sigmoid(logsumexp(scores) − sink)``. The output gate multiplies each mixed feature by the sigmoid of a
     map of the token itself (Qiu et al., 2025, arXiv:2505.06708).
     """
@@ -108,6 +112,24 @@ class GroupedQueryAttention(SoftmaxAttention):
             }
         )
 
+    @classmethod
+    def parameter_count(cls, config: Any, layer: LayerContext) -> int:
+        """``2 · dim · (heads + kv_heads) · head_dim``, and gates, biases, norms and sinks."""
+        config = cls.settled(config, layer)
+        width, kv_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        inward, whole = (2 if config.output_gate else 1) * width + 2 * kv_width, config.qk_norm_of == "vector"
+        normed = (width, kv_width) if whole else (config.head_dim, config.head_dim)
+        return (
+            layer.dim * (inward + width + config.output_bias)
+            + config.qkv_bias * inward
+            + sum(parameter_count(config.qk_norm, features) for features in normed)
+            + config.sinks * config.heads
+        )
+
+    def cost(self, work: Work) -> Cost:
+        """The maps, and ``4 · heads · head_dim`` operations per pair of query and key; a sink is none of them."""
+        return plain_cost(self, work) + Cost(4 * self.heads * self.head_dim * work.pairs)
+
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
         self.heads = config.heads
@@ -142,20 +164,38 @@ class GroupedQueryAttention(SoftmaxAttention):
         """Mix the tokens."""
         heads, keys = self.project(x, step), step.step.index
         if step.slots is not None:
-            stored = step.slots["kv"].update(k=heads.k, v=heads.v)
-            k, v = (stored.tensors[name].to(heads.q.dtype) for name in ("k", "v"))
-            heads, keys = replace(heads, k=k, v=v), stored.index
+            heads, keys = self.remember(heads, step.slots["kv"])
         return self.finish(self.mix(heads, step, keys), x)
 
     def project(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Heads:
         """Queries, keys and values of these tokens."""
-        q, k = self._normed("vector", self.query(x), self.key(x))
-        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in (q, k, self.value(x)))
+        q, k, v = together(x, self.query, self.key, self.value)
+        q, k = self._normed("vector", q, k)
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in (q, k, v))
         q, k = self._normed("head", q, k)
         q, k = step.position.rotate(q.transpose(1, 2), k.transpose(1, 2))
         q, k = self._normed("rotated", q, k)
         q = step.position.scale_query(q)
         return Heads(q, k, v.transpose(1, 2), self.scale, self.config.softcap, self.sinks)
+
+    def reference(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
+        """The definition in float64, one query of one head at a time, without a stored state."""
+        heads, index = self.project(x, step), step.step.index
+        allowed, bias = step.mask.dense(index, index), step.position.scores(index, index)
+        mixed = torch.zeros_like(heads.q)
+        for row, head, t in torch.cartesian_prod(*map(torch.arange, heads.q.shape[:3])).tolist():
+            of, scores = head // (self.heads // self.kv_heads), {}
+            for key in allowed[row % len(allowed), 0, t].nonzero().flatten().tolist():
+                score = self.scale * heads.q[row, head, t].dot(heads.k[row, of, key])
+                if self.config.softcap is not None:
+                    score = self.config.softcap * torch.tanh(score / self.config.softcap)
+                scores[key] = score if bias is None else score + bias[row % len(bias), head, t, key]
+            every = [*scores.values(), *([] if self.sinks is None else [self.sinks[head]])]
+            for key, score in scores.items():
+                share = 1 / sum(torch.exp(other - score) for other in every)
+                mixed[row, head, t] += share * heads.v[row, of, key]
+        y = mixed.transpose(1, 2).flatten(2)
+        return self.output(y if self.gate is None else y * torch.sigmoid(self.gate(x)))
 
     def _normed(self, place: str, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys, normed if this is the place."""
@@ -170,4 +210,5 @@ class GroupedQueryAttention(SoftmaxAttention):
         y = mixed.transpose(1, 2).flatten(2)
         if self.gate is not None:
             y = y * torch.sigmoid(self.gate(x))
-        return F.dropout(self.output(y), self.config.output_dropout, self.training)
+        y = self.output(y)
+        return F.dropout(y, self.config.output_dropout) if self.training else y

@@ -98,13 +98,17 @@ def _fused(heads: Heads, addend: Tensor | None, causal: bool, dropout: float) ->
 def _explicit(heads: Heads, addend: Tensor | None, causal: bool, dropout: float) -> Tensor:
     """Some rows and queries at a time: scores stay in the cache, and their memory is used again."""
     time = heads.q.shape[2]
+    if time == 1:  # in the type of the keys, which may be stored as a better one
+        return _block(heads, heads.q.to(heads.k.dtype) * heads.scale, heads.k, heads.v, addend, dropout).to(
+            heads.q.dtype
+        )
     past = heads.k.shape[2] - time
     rows, some = _slices(heads, causal)
     q, k, v = heads.q * heads.scale, heads.k, heads.v
     if some < time:  # each block would copy its part otherwise
         k, v = k.contiguous(), v.contiguous()
     triangle = None
-    if causal and addend is None and time > 1:
+    if causal and addend is None:
         triangle = torch.full((some, some), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
     mixed = []
     for row, (q_row, k_row, v_row) in enumerate(zip(q.split(rows), k.split(rows), v.split(rows), strict=True)):
@@ -139,10 +143,9 @@ def _block(heads: Heads, q: Tensor, k: Tensor, v: Tensor, addend: Tensor | None,
     """Mix by two products; ``q`` is scaled already."""
     batch, count, time, _ = q.shape
     kv_heads, keys = k.shape[1], k.shape[2]
-    together = count // kv_heads * time
     # The queries of one group stand below each other, so that keys and values need no copy per query head.
-    grouped = q.reshape(batch, kv_heads, together, q.shape[-1])
-    scores = (grouped @ k.transpose(-1, -2)).view(batch, count, time, keys)
+    grouped = q.reshape(batch * kv_heads, count // kv_heads * time, q.shape[-1])
+    scores = torch.bmm(grouped, k.flatten(0, 1).transpose(1, 2)).view(batch, count, time, keys)
     if heads.softcap is not None:
         scores = torch.tanh(scores / heads.softcap) * heads.softcap
     if addend is not None:
@@ -150,10 +153,12 @@ def _block(heads: Heads, q: Tensor, k: Tensor, v: Tensor, addend: Tensor | None,
     if heads.sinks is not None:
         sinks = heads.sinks.to(scores.dtype)[:, None, None].expand(batch, count, time, 1)
         scores = torch.cat((sinks, scores), -1)
-    weights = F.dropout(torch.softmax(scores, dim=-1), dropout)
+    weights = torch.softmax(scores, dim=-1)
+    if dropout:
+        weights = F.dropout(weights, dropout)
     if heads.sinks is not None and time == 1:
         weights = weights[..., 1:]
     elif heads.sinks is not None:
         v = F.pad(v, (0, 0, 1, 0))  # cheaper than a copy of the weights without their first column
-    mixed = weights.reshape(batch, kv_heads, together, weights.shape[-1]) @ v
+    mixed = torch.bmm(weights.reshape(*grouped.shape[:2], weights.shape[-1]), v.flatten(0, 1))
     return mixed.view(batch, count, time, v.shape[-1])

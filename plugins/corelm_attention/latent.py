@@ -11,7 +11,22 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from corelm.kinds import Heads, LayerContext, LayerStep, Linear, Norm, PositionGeometry, Problem, SlotSpec, Spec, use
+from corelm.kinds import (
+    Cost,
+    Heads,
+    LayerContext,
+    LayerStep,
+    Linear,
+    Norm,
+    PositionGeometry,
+    Problem,
+    SlotSpec,
+    Spec,
+    Work,
+    parameter_count,
+    plain_cost,
+    use,
+)
 from corelm_attention.softmax import SoftmaxAttention, SoftmaxConfig
 
 
@@ -62,6 +77,36 @@ class LatentAttention(SoftmaxAttention):
         """The scale that follows from the widths."""
         width = config.qk_nope_head_dim + config.qk_rope_head_dim
         return config.model_copy(update={"scale": config.scale or width**-0.5})
+
+    @classmethod
+    def parameter_count(cls, config: Any, layer: LayerContext) -> int:
+        """``dim · (q_rank + kv_rank + rotated) + q_rank · queries + kv_rank · (keys + values) + values · dim``."""
+        rank, q_rank, rotated = config.kv_lora_rank, config.q_lora_rank, config.qk_rope_head_dim
+        queries = config.heads * (config.qk_nope_head_dim + rotated)
+        keys, values = config.heads * config.qk_nope_head_dim, config.heads * config.v_head_dim
+        short = rank + rotated + (q_rank or 0)
+        return (
+            (layer.dim + config.down_bias) * short
+            + (q_rank or layer.dim) * queries
+            + rank * (keys + values)
+            + (values + config.output_bias) * layer.dim
+            + sum(parameter_count(config.norm, features) for features in (rank, q_rank) if features)
+        )
+
+    def cost(self, work: Work) -> Cost:
+        """The maps, and ``2 · heads · (key + value)`` operations per pair of query and key.
+
+        What is stored is read out again in every call, or queries and results are carried to where it is: then keys
+        and values are as wide as what is stored. To carry one token takes what reading it out takes.
+        """
+        config, heads, rank = self.config, self.config.heads, self.config.kv_lora_rank
+        if work.past is not None and self.absorbs(work.time, work.keys):
+            wide, again = 2 * rank + config.qk_rope_head_dim, 0
+        else:
+            wide = config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim
+            again = work.batch * (work.keys - work.time)
+        read_out = rank * heads * (config.qk_nope_head_dim + config.v_head_dim)
+        return plain_cost(self, work) + Cost(2 * (heads * wide * work.pairs + again * read_out))
 
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor
 from corelm.kinds import (
     Attention,
     ComponentConfig,
+    Cost,
     LayerContext,
     LayerStep,
     Linear,
@@ -21,12 +22,14 @@ from corelm.kinds import (
     PositionGeometry,
     Problem,
     SlotSpec,
+    Work,
     declare,
+    plain_cost,
 )
 from corelm_attention.carrying import carried, carry, slot
 from corelm_attention.gated_norm import GatedNorm
-from corelm_attention.scan import Tokens, in_chunks, one_token
-from corelm_attention.segments import segments
+from corelm_attention.scan import Tokens, cost, in_chunks, one_token
+from corelm_attention.segments import one_by_one, segments
 from corelm_attention.short_convolution import ShortConvolution
 from corelm_attention.time_constants import log_rates, step_biases
 
@@ -54,6 +57,8 @@ class Mamba2(Attention):
     look back across its start. Position schemes may turn queries and keys after the convolution and scale
     queries.
     """
+
+    only_speed: ClassVar[frozenset[str]] = frozenset({"chunk"})
 
     class Config(ComponentConfig):
         """Options."""
@@ -106,6 +111,28 @@ class Mamba2(Attention):
         head_dim = config.head_dim or EXPANSION * context.dim // config.heads
         return config.model_copy(update={"head_dim": head_dim})
 
+    @classmethod
+    def parameter_count(cls, config: Any, layer: LayerContext) -> int:
+        """``dim · (3 · width + 2 · groups · state_size + heads)``, the convolution's, and vectors."""
+        width = config.heads * cls.settled(config, layer).head_dim
+        channels = width + 2 * config.groups * config.state_size
+        inward = width + channels + config.heads
+        return (
+            layer.dim * (inward + width)
+            + config.bias * (inward + layer.dim)
+            + channels * (config.kernel + config.convolution_bias)
+            + 3 * config.heads
+            + width
+        )
+
+    def cost(self, work: Work) -> Cost:
+        """The maps, the convolution, and per token and head ``2 · state_size · head_dim`` to read the state.
+
+        Several tokens at once take what their chunks do: pairs of tokens inside, states written and read between.
+        """
+        sizes = (self.groups, self.heads, self.state_size, self.head_dim)
+        return plain_cost(self, work) + cost(work, *sizes, self.config.chunk)
+
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
         self.heads, self.groups, self.state_size = config.heads, config.groups, config.state_size
@@ -156,6 +183,27 @@ class Mamba2(Attention):
             y = y + self.skip.to(v.dtype)[:, None, None] * v
             y = self.norm(y.transpose(1, 2).flatten(2), gate)
         return self.output(y)
+
+    def reference(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
+        """The recurrence of the docstring in float64, a head and a token at a time, without a stored state."""
+        mixed = self.convolution.reference(torch.cat((self.value(x), self.key(x), self.query(x)), -1), step)
+        v, k, q = mixed.split((self.width, self.keys, self.keys), -1)
+        k, q = (t.unflatten(-1, (-1, self.state_size)).transpose(1, 2) for t in (k, q))
+        q, k = step.position.rotate(q, k)
+        q, v = step.position.scale_query(q), v.unflatten(-1, (-1, self.head_dim))
+        steps = (1 + (self.time_step(x) + self.step_bias).exp()).log()
+        steps = steps.clamp(self.config.least_step, self.config.most_step)
+        y = torch.zeros_like(v)
+        for row, head in torch.cartesian_prod(torch.arange(len(x)), torch.arange(self.heads)).tolist():
+            state, of = x.new_zeros(self.state_size, self.head_dim), head // (self.heads // self.groups)
+            for t, fresh in one_by_one(step, row):
+                length, value = steps[row, t, head], v[row, t, head]
+                left = 0 if fresh else torch.exp(-self.log_rate[head].exp() * length)
+                state = left * state + torch.outer(k[row, of, t], length * value)
+                y[row, t, head] = state.T @ q[row, of, t] + self.skip[head] * value
+        gated = (y.flatten(2) * self.gate(x) * torch.sigmoid(self.gate(x))).unflatten(-1, (self.groups, -1))
+        size = (gated.square().mean(-1, keepdim=True) + self.config.eps).sqrt()
+        return self.output(self.norm.weight * (gated / size).flatten(-2))
 
     def _tokens(self, q: Tensor, k: Tensor, v: Tensor, steps: Tensor, step: LayerStep) -> Tokens:
         """What the recurrence reads; the step of padding is zero, so that it neither writes nor decays."""

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from corelm.kinds import Cost, Work
 from corelm_attention.chunks import Chunks
 from corelm_attention.segments import Segments
 
@@ -69,3 +70,17 @@ def in_chunks(tokens: Tokens, where: Segments, state: State, length: int) -> tup
     from_start = chunks.from_start().unflatten(1, per_group)[..., None]
     y = y + torch.einsum("bgclk,bgrckv->bgrclv", q, earlier) * from_start
     return chunks.joined(y.flatten(1, 2)), states[:, :, -1]
+
+
+def cost(work: Work, groups: int, heads: int, key_dim: int, value_dim: int, length: int) -> Cost:
+    """Products of ``one_token`` where a single one comes, else of ``in_chunks``."""
+    state = heads * key_dim * value_dim
+    if work.time == 1:
+        return Cost(2 * work.batch * state)
+    length = min(length, work.time)
+    count = -(-work.time // length)
+    pairs = length**2 * (groups * key_dim + heads * value_dim)
+    # Each chunk writes a state and reads one (sums over tokens and over keys; a sum of one term is no product of
+    # matrices); in between, the states at all chunks' ends meet.
+    states = length * state * ((length > 1) + (key_dim > 1)) * count + (count + 1) ** 2 * state
+    return Cost(2 * work.batch * (pairs * count + states))

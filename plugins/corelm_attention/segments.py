@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -43,3 +44,14 @@ def segments(step: LayerStep) -> Segments:
     document = whole.documents.gather(1, place)
     number = F.pad((document.diff(dim=1) != 0).cumsum(1), (1, 0))
     return Segments(number[:, past:], number[:, max(past - 1, 0)], several=True)
+
+
+def one_by_one(step: LayerStep, row: int) -> Iterator[tuple[int, bool]]:
+    """The real tokens of a row, and whether a document begins with each; for definitions in plain loops."""
+    valid, documents, before = step.step.new_valid(), step.step.new_documents(), -1
+    apart = documents is not None and not all(rule.trivial(step.mask.facts) for rule in step.mask.rules)
+    for t in range(step.step.ids.shape[1]):
+        if valid is None or bool(valid[row, t]):
+            document = int(documents[row, t]) if apart and documents is not None else 0
+            yield t, document != before
+            before = document

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from corelm.kinds import LayerStep, ParameterInfo, SlotSpec, declare
+from corelm.kinds import Cost, LayerStep, ParameterInfo, SlotSpec, Work, declare, plain_cost
 from corelm_attention.carrying import carried, carry, slot
-from corelm_attention.segments import Segments
+from corelm_attention.segments import Segments, one_by_one
 
 NAME = "convolution"
 """Of its slot."""
@@ -40,6 +40,10 @@ class ShortConvolution(nn.Module):
         else:
             self.register_parameter("bias", None)
 
+    def cost(self, work: Work) -> Cost:
+        """``2 · channels · kernel`` operations per token."""
+        return plain_cost(self, work) + Cost(2 * self.channels * self.kernel * work.tokens)
+
     def slots(self) -> dict[str, SlotSpec]:
         """The last inputs."""
         return slot(NAME, self.kernel - 1, self.channels)
@@ -62,6 +66,21 @@ class ShortConvolution(nn.Module):
         carry(step, NAME, self._last(row, owner, where.tokens[:, -1:], real))
         y = F.silu(self._convolved(row, owner) if where.several else self._undivided(row))
         return y if valid is None else _take(y, order.argsort(dim=1))
+
+    def reference(
+        self, x: Float[Tensor, "batch time channels"], step: LayerStep
+    ) -> Float[Tensor, "batch time channels"]:
+        """The definition, token by token; zero at padding."""
+        y = torch.zeros_like(x)
+        for row in range(len(x)):
+            seen: list[Tensor] = []
+            for t, fresh in one_by_one(step, row):
+                seen = [x[row, t], *(() if fresh else seen)][: self.kernel]
+                total = torch.zeros_like(seen[0]) if self.bias is None else self.bias
+                for lag, past in enumerate(seen):
+                    total = total + self.weight[:, 0, self.kernel - 1 - lag] * past
+                y[row, t] = total * torch.sigmoid(total)
+        return y
 
     def _last(self, row: Tensor, owner: Tensor, current: Tensor, real: Int[Tensor, " batch"] | None) -> Tensor:
         """The inputs before the next token, of its document as far as is known."""

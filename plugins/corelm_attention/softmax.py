@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from corelm.kinds import Attention, ComponentConfig, Heads, LayerStep
+from corelm.kinds import Attention, ComponentConfig, Heads, LayerStep, Slot
 from corelm_attention.kernels import attend, choose
 
 
@@ -30,6 +31,20 @@ class SoftmaxAttention(Attention):
     def offers(cls, config: Any) -> frozenset[str]:
         """All position hooks, and any mask."""
         return frozenset({"rotation", "query", "scores", "mask", "softmax"})
+
+    def remember(self, heads: Heads, slot: Slot) -> tuple[Heads, Int[Tensor, " keys"]]:
+        """Store keys and values; heads with all that are stored, and the indices of those.
+
+        A CPU multiplies one query with keys of float32 up to four times faster than with 16-bit ones, so it stores the
+        latter as float32.
+        """
+        short = heads.q.device.type == "cpu" and heads.q.element_size() == 2 and not torch.is_autocast_enabled("cpu")
+        new = (heads.k.float(), heads.v.float()) if short else (heads.k, heads.v)
+        stored = slot.update(k=new[0], v=new[1])
+        k, v = stored.tensors["k"], stored.tensors["v"]
+        if heads.q.shape[2] > 1:
+            k, v = k.to(heads.q.dtype), v.to(heads.q.dtype)
+        return replace(heads, k=k, v=v), stored.index
 
     def mix(
         self, heads: Heads, step: LayerStep, keys: Int[Tensor, " keys"]

@@ -17,6 +17,8 @@ class Classifier(Head):
     Read at a sequence's last real token.
     """
 
+    elementary = True
+
     reads: ClassVar[Literal["classes"]] = "classes"
 
     class Config(ComponentConfig):
@@ -24,6 +26,11 @@ class Classifier(Head):
 
         classes: int = Field(2, ge=2, description="Number of classes.")
         bias: bool = Field(True, description="Whether there is a bias per class.")
+
+    @classmethod
+    def parameter_count(cls, config: Any, model: ModelContext, embedding: Embedding) -> int:
+        """``classes · dim``, and biases."""
+        return int(config.classes * (model.dim + int(config.bias)))
 
     def __init__(self, config: Any, model: ModelContext, embedding: Embedding) -> None:
         super().__init__(config, model, embedding)

@@ -12,8 +12,8 @@ from corelm.kinds import ComponentConfig, Init, ParameterInfo
 class FanIn(Init):
     """Normal with deviation 1/√fan-in, so that widths don't change the scale.
 
-    LeCun et al., 1998, "Efficient BackProp". Parameters without a fan-in (embeddings, vectors) have deviation
-    ``vectors``. Maps that write to the residual stream are divided by √(2 · layers) as well.
+    LeCun et al., 1998, "Efficient BackProp", doi:10.1007/3-540-49430-8_2. Parameters without a fan-in (embeddings,
+    vectors) have deviation ``vectors``. Maps that write to the residual stream are divided by √(2 · layers) as well.
     """
 
     class Config(ComponentConfig):

@@ -9,7 +9,18 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from corelm.kinds import ComponentConfig, Embedding, Head, ModelContext, ParameterInfo, declare, linear
+from corelm.kinds import (
+    ComponentConfig,
+    Cost,
+    Embedding,
+    Head,
+    ModelContext,
+    ParameterInfo,
+    Work,
+    declare,
+    linear,
+    plain_cost,
+)
 
 
 class LanguageModelHead(Head):
@@ -29,6 +40,17 @@ class LanguageModelHead(Head):
         bias: bool = Field(False, description="Whether there is a bias per token.")
         scale: float = Field(1.0, gt=0, description="What logits are multiplied by.")
         softcap: float | None = Field(None, gt=0, description="Largest magnitude of a logit, approached smoothly.")
+
+    @classmethod
+    def parameter_count(cls, config: Any, model: ModelContext, embedding: Embedding) -> int:
+        """``vocab_size · width`` unless tied, and the bias."""
+        return model.vocab_size * ((0 if config.tied else embedding.table.shape[1]) + int(config.bias))
+
+    def cost(self, work: Work) -> Cost:
+        """``2 · vocab_size · width`` operations per token, tied or not."""
+        (embedding,) = self.beside
+        size = embedding.table.numel() if self.config.tied else 0
+        return plain_cost(self, work) + Cost(2 * work.tokens * size, size * embedding.table.element_size())
 
     def __init__(self, config: Any, model: ModelContext, embedding: Embedding) -> None:
         super().__init__(config, model, embedding)
@@ -58,3 +80,14 @@ class LanguageModelHead(Head):
         if self.config.softcap is not None:
             logits = torch.tanh(logits / self.config.softcap) * self.config.softcap
         return logits
+
+    def reference(self, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... outputs"]:
+        """The definition, a logit at a time."""
+        (embedding,) = self.beside
+        inside = embedding.unproject(hidden)
+        logits = hidden.new_zeros(*hidden.shape[:-1], self.outputs)
+        for token, row in enumerate(embedding.table if self.config.tied else self.weight):
+            logit = (inside * row).sum(-1) + (0.0 if self.bias is None else self.bias[token])
+            logits[..., token] = logit * self.config.scale
+        cap = self.config.softcap
+        return logits if cap is None else cap * (2 / (1 + (-2 * logits / cap).exp()) - 1)

@@ -13,7 +13,7 @@ class Normal(Init):
     """Normal with one deviation, smaller for maps that write to the residual stream.
 
     Those maps' deviation is divided by √(2 · layers) (Radford et al., 2019, "Language models are unsupervised multitask
-    learners"), since each layer adds twice to the stream.
+    learners", https://openai.com/index/better-language-models), since each layer adds twice to the stream.
     """
 
     class Config(ComponentConfig):

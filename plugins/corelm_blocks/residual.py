@@ -25,9 +25,10 @@ class Residual(Block):
 
     ``pre`` (Xiong et al., 2020, arXiv:2002.04745): N_pre. ``post`` (Vaswani et al., 2017, arXiv:1706.03762):
     N_out. ``branch-post`` (OLMo et al., 2024, arXiv:2501.00656): N_post. ``sandwich`` (Ding et al., 2021,
-    arXiv:2105.13290): N_pre and N_post. ``parallel`` (Wang & Komatsuzaki, 2021): one sub-layer, whose two branches
-    share N_pre; ``parallel-norms`` gives each its own. In the others attention and feed-forward are sub-layers of
-    their own, in this order; a layer may have only one of them.
+    arXiv:2105.13290): N_pre and N_post. ``parallel`` (Wang & Komatsuzaki, 2021,
+    https://github.com/kingoflolz/mesh-transformer-jax): one sub-layer, whose two branches share N_pre;
+    ``parallel-norms`` gives each its own. In the others attention and feed-forward are sub-layers of their own, in
+    this order; a layer may have only one of them.
     """
 
     class Config(ComponentConfig):
@@ -89,7 +90,8 @@ class SubLayer(nn.Module):
             y = self.post_norms[name](y) if name in self.post_norms else y
             added = y if added is None else added + y
         assert added is not None
-        added = F.dropout(added, config.dropout, self.training)
+        if self.training:
+            added = F.dropout(added, config.dropout)
         if config.beta != 1.0:
             added = added * config.beta
         keep = h if config.carry == "normed" else None

@@ -25,6 +25,11 @@ class Scalar(Head):
 
         bias: bool = Field(False, description="Whether a constant is added.")
 
+    @classmethod
+    def parameter_count(cls, config: Any, model: ModelContext, embedding: Embedding) -> int:
+        """``dim``, and the bias."""
+        return int(model.dim + int(config.bias))
+
     def __init__(self, config: Any, model: ModelContext, embedding: Embedding) -> None:
         super().__init__(config, model, embedding)
         self.linear = Linear(model.dim, 1, bias=config.bias, role="head")

@@ -5,12 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from corelm.kinds import ComponentConfig, Embedding, Linear, ModelContext, Norm, ParameterInfo, Spec, declare
+from corelm.kinds import (
+    ComponentConfig,
+    Embedding,
+    Linear,
+    ModelContext,
+    Norm,
+    ParameterInfo,
+    Spec,
+    declare,
+    parameter_count,
+)
 
 
 class TokenEmbedding(Embedding):
@@ -33,6 +44,13 @@ class TokenEmbedding(Embedding):
     def settled(cls, config: Any, context: Any) -> Any:
         """The width that follows from ``dim``."""
         return config.model_copy(update={"width": config.width or context.dim})
+
+    @classmethod
+    def parameter_count(cls, config: Any, model: ModelContext) -> int:
+        """``vocab_size · width``, the maps to ``dim`` and back where that is another, and the norm."""
+        width = config.width or model.dim
+        maps = 2 * width * model.dim if width != model.dim else 0
+        return model.vocab_size * width + maps + parameter_count(config.norm, model.dim)
 
     def __init__(self, config: Any, model: ModelContext) -> None:
         super().__init__(config, model)
@@ -62,3 +80,15 @@ class TokenEmbedding(Embedding):
     def unproject(self, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... width"]:
         """Map hidden states to the width of the table."""
         return hidden if self.project_out is None else self.project_out(hidden)
+
+    def reference(self, ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time dim"]:
+        """The definition, token by token, without dropout."""
+        rows = []
+        for token in ids.flatten().tolist():
+            x = self.weight[token]
+            if self.project_in is not None:
+                x = self.project_in.weight @ x
+            if self.config.scale is not None:
+                x = x * (self.model.dim**0.5 if self.config.scale == "sqrt-dim" else self.config.scale)
+            rows.append(x if self.norm is None else self.norm(x))
+        return torch.stack(rows).unflatten(0, ids.shape)

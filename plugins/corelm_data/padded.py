@@ -28,7 +28,8 @@ class Padded(Packer):
     with it. Documents of no tokens are passed over.
 
     With ``best_fit`` a row holds several documents, told apart by ``documents``: among 1,024 documents at a time the
-    longest goes first into the first row that has room (Johnson et al., 1974: at most 11/9 of the fewest rows).
+    longest goes first into the first row that has room (at most 11/9 of the fewest rows:
+    Johnson et al., 1974, doi:10.1137/0203025).
 
     With ``by_length`` documents of similar length come into one batch, which leaves little padding: of 1,024
     documents (or groups) at a time neighbours by length are batched, and the batches come in random order.

@@ -33,7 +33,7 @@ _PARTS: tuple[tuple[str, str, str, str], ...] = (
         "sampler",
         "top-k",
         "top_k:TopK",
-        "Keeps the k most likely tokens, and what is exactly as likely as the last of them (arXiv:1805.04833).",
+        "Keeps the k most likely tokens, and what is exactly as likely as the last of them.",
     ),
     (
         "sampler",

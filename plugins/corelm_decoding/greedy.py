@@ -13,6 +13,8 @@ from corelm_decoding.checks import without_nan
 class Greedy(Sampler):
     """Keeps the most likely token only; of equals, the first."""
 
+    elementary = True
+
     def __call__(
         self, logits: Float[Tensor, "batch vocab"], ids: Int[Tensor, "batch time"]
     ) -> Float[Tensor, "batch vocab"]:

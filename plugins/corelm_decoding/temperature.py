@@ -14,6 +14,8 @@ from corelm_decoding.checks import without_nan
 class Temperature(Sampler):
     """Divides logits by a temperature: below 1 likely tokens gain, above 1 they lose (Ackley et al., 1985).
 
+    It is that of a Boltzmann machine: Ackley et al., 1985, doi:10.1207/s15516709cog0901_7.
+
     Where the quotient overflows, the row's largest logit is subtracted first, which leaves the distribution as it is.
     """
 

@@ -12,7 +12,10 @@ from corelm_decoding.checks import without_nan
 
 
 class TopK(Sampler):
-    """Keeps the k most likely tokens, and what is exactly as likely as the last of them (arXiv:1805.04833)."""
+    """Keeps the k most likely tokens, and what is exactly as likely as the last of them.
+
+    Fan et al., 2018, arXiv:1805.04833.
+    """
 
     class Config(ComponentConfig):
         """Options."""

@@ -45,6 +45,8 @@ class QuickGELU(Activation):
 class ReLU(Activation):
     """max(x, 0)."""
 
+    elementary = True
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply the function to every element."""
         return F.relu(x)

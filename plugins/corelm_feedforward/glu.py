@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -17,6 +18,8 @@ from corelm.kinds import (
     LayerStep,
     Linear,
     Spec,
+    parameter_count,
+    together,
     use,
 )
 
@@ -51,6 +54,13 @@ class GatedLinearUnit(FeedForward):
         """The width that follows from ``dim``."""
         return config.model_copy(update={"width": config.width or rounded_width(context.dim)})
 
+    @classmethod
+    def parameter_count(cls, config: Any, layer: LayerContext) -> int:
+        """``3 · dim · width``, and biases."""
+        width = config.width or rounded_width(layer.dim)
+        maps = (3 * layer.dim + 2 * config.bias) * width + config.bias * layer.dim
+        return maps + parameter_count(getattr(config, "activation", None))
+
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
         width = config.width or rounded_width(layer.dim)
@@ -65,4 +75,19 @@ class GatedLinearUnit(FeedForward):
 
     def forward(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
         """Transform every token."""
-        return self.down(self.activation.combine(self.gate(x), self.up(x)))
+        return self.down(self.activation.combine(*together(x, self.gate, self.up)))
+
+    def reference(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
+        """The definition, a token and a hidden feature at a time."""
+        y = torch.zeros_like(x)
+        for row, t in torch.cartesian_prod(*map(torch.arange, x.shape[:2])).tolist():
+            for unit in range(self.up.outputs):
+                gate, up = (_feature(part, unit, x[row, t]) for part in (self.gate, self.up))
+                y[row, t] += self.down.weight[:, unit] * self.activation.combine(gate, up)
+        return y if self.down.bias is None else y + self.down.bias
+
+
+def _feature(part: Linear, unit: int, x: Float[Tensor, " inputs"]) -> Float[Tensor, ""]:
+    """One output of a map."""
+    product = part.weight[unit].dot(x)
+    return product if part.bias is None else product + part.bias[unit]

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from corelm.kinds import Activation, ComponentConfig, Count, FeedForward, LayerContext, LayerStep, Linear, Spec, use
+from corelm.kinds import (
+    Activation,
+    ComponentConfig,
+    Count,
+    FeedForward,
+    LayerContext,
+    LayerStep,
+    Linear,
+    Spec,
+    parameter_count,
+    use,
+)
 
 
 class MLP(FeedForward):
@@ -29,6 +41,12 @@ class MLP(FeedForward):
         """The width that follows from ``dim``."""
         return config.model_copy(update={"width": config.width or 4 * context.dim})
 
+    @classmethod
+    def parameter_count(cls, config: Any, layer: LayerContext) -> int:
+        """``2 · dim · width``, and biases."""
+        width = config.width or 4 * layer.dim
+        return (2 * layer.dim + config.bias) * width + config.bias * layer.dim + parameter_count(config.activation)
+
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
         width = config.width or 4 * layer.dim
@@ -39,3 +57,12 @@ class MLP(FeedForward):
     def forward(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
         """Transform every token."""
         return self.down(self.activation(self.up(x)))
+
+    def reference(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
+        """The definition, a token and a hidden feature at a time."""
+        y = torch.zeros_like(x)
+        for row, t in torch.cartesian_prod(*map(torch.arange, x.shape[:2])).tolist():
+            for unit, weight in enumerate(self.up.weight):
+                hidden = weight.dot(x[row, t]) + (0.0 if self.up.bias is None else self.up.bias[unit])
+                y[row, t] += self.down.weight[:, unit] * self.activation(hidden)
+        return y if self.down.bias is None else y + self.down.bias

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from corelm.errors import UserError
 from corelm.kinds import (
     ComponentConfig,
+    Cost,
     FeedForward,
     LayerContext,
     LayerStep,
@@ -21,6 +22,9 @@ from corelm.kinds import (
     Router,
     Routing,
     Spec,
+    Work,
+    cost_of,
+    parameter_count,
     use,
 )
 
@@ -38,6 +42,8 @@ class MixtureOfExperts(FeedForward):
     mean probability P of each of E experts (Fedus et al., 2021, arXiv:2101.03961), and
     ``z_loss · mean(logsumexp(logits)²)`` (Zoph et al., 2022, arXiv:2202.08906).
     """
+
+    one_graph: ClassVar[bool] = False
 
     class Config(ComponentConfig):
         """Options."""
@@ -70,6 +76,22 @@ class MixtureOfExperts(FeedForward):
         except UserError as error:
             yield Problem(("router",), error.message, error.remedy, error.code)
 
+    @classmethod
+    def parameter_count(cls, config: Any, layer: LayerContext) -> int:
+        """Those of the router, of ``experts`` experts, of the shared feed-forward and its gate."""
+        return (
+            config.experts * parameter_count(config.expert, layer)
+            + parameter_count(config.router, layer.dim, config.experts)
+            + parameter_count(config.shared, layer)
+            + config.shared_gate * layer.dim
+        )
+
+    def cost(self, work: Work) -> Cost:
+        """The router, the shared feed-forward, and per token the experts that are chosen, not all of them."""
+        always = sum((cost_of(part, work) for part in (self.router, self.shared, self.shared_gate)), Cost())
+        each, choices = cost_of(self.experts[0], Work(1, 1)), work.tokens * (self.router.chosen or len(self.experts))
+        return always + Cost(choices * each.operations, min(choices, len(self.experts)) * each.reads)
+
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
         self.router: Router = config.router.build(layer.dim, config.experts)
@@ -88,6 +110,20 @@ class MixtureOfExperts(FeedForward):
             return y
         always = self.shared(x, step)
         return y + (always if self.shared_gate is None else self.shared_gate(x).sigmoid() * always)
+
+    def reference(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
+        """The definition, a token and an expert at a time."""
+        y = torch.zeros_like(x)
+        for row, t in torch.cartesian_prod(*map(torch.arange, x.shape[:2])).tolist():
+            token = x[row, t, None, None]
+            routing = self.router(token[0])
+            for number, weight in zip(routing.experts[0].tolist(), routing.weights[0].tolist(), strict=True):
+                expert, before = self.experts[number], routing.weigh == "input"
+                y[row, t] += expert(weight * token, step)[0, 0] if before else weight * expert(token, step)[0, 0]
+            if self.shared is not None:
+                share = 1.0 if self.shared_gate is None else self.shared_gate(token).sigmoid()[0, 0]
+                y[row, t] += share * self.shared(token, step)[0, 0]
+        return y
 
     def _mixture(self, tokens: Float[Tensor, "tokens dim"], routing: Routing, step: LayerStep) -> Tensor:
         """Group the choices by expert, run each expert once, and add up per token."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -59,9 +60,15 @@ class TopKRouter(Router):
         free = not config.selection_bias and config.groups == config.groups_kept
         return frozenset({"greedy"} if free else ())
 
+    @classmethod
+    def parameter_count(cls, config: Any, dim: int, experts: int) -> int:
+        """``experts · dim``, and biases."""
+        return experts * (dim + int(config.bias))
+
     def __init__(self, config: Any, dim: int, experts: int) -> None:
         super().__init__(config, dim, experts)
         _check_counts(config, experts)
+        self.chosen = config.chosen
         self.weight = declare(self, "weight", (experts, dim), ParameterInfo("router", fan_in=dim))
         if config.bias:
             declare(self, "bias", (experts,), ParameterInfo("bias", constant=0.0))
@@ -85,6 +92,37 @@ class TopKRouter(Router):
             weights = weights / (weights.sum(-1, keepdim=True) + TINY)
         probabilities = scores if config.score == "softmax" else scores / (scores.sum(-1, keepdim=True) + TINY)
         return Routing(experts, weights * config.scale, probabilities, logits, config.weigh)
+
+    def reference(self, x: Float[Tensor, "tokens dim"]) -> Routing:
+        """The definition, token by token in plain numbers."""
+        found = [self._routed(token.double()) for token in x]
+        experts, *others = zip(*found, strict=True)
+        weights, probabilities, logits = (torch.tensor(numbers, dtype=torch.float64) for numbers in others)
+        return Routing(torch.tensor(experts), weights, probabilities, logits, self.config.weigh)
+
+    def _routed(self, token: Float[Tensor, " dim"]) -> tuple[list[int], list[float], list[float], list[float]]:
+        """Experts, their weights, all probabilities and all logits of one token."""
+        config, biases = self.config, [0.0] * self.experts if self.bias is None else self.bias.tolist()
+        logits = [float(row.double().dot(token)) + bias for row, bias in zip(self.weight, biases, strict=True)]
+        exponentials = [math.exp(logit - max(logits)) for logit in logits]
+        softmax = [value / sum(exponentials) for value in exponentials]
+        sigmoid = [1 / (1 + math.exp(-logit)) for logit in logits]
+        scores = softmax if config.score == "softmax" else sigmoid
+        handicap = [0.0] * self.experts if self.selection_bias is None else self.selection_bias.tolist()
+        rank = [score + more for score, more in zip(scores, handicap, strict=True)]
+        size = self.experts // config.groups
+        groups = [range(first, first + size) for first in range(0, self.experts, size)]
+        counted = 2 if config.group_score == "best-two" else 1
+        groups.sort(key=lambda group: -sum(sorted((rank[e] for e in group), reverse=True)[:counted]))
+        able = [expert for group in groups[: config.groups_kept] for expert in group]
+        experts = sorted(able, key=lambda expert: -rank[expert])[: config.chosen]
+        weights = [scores[expert] for expert in experts]
+        if config.score == "softmax" and config.order == "top-k-then-score":
+            weights = [weight / sum(weights) for weight in weights]
+        if config.normalise:
+            weights = [weight / sum(weights) for weight in weights]
+        probabilities = [score / sum(scores) for score in scores]
+        return experts, [weight * config.scale for weight in weights], probabilities, logits
 
     def _choose(
         self, logits: Float[Tensor, "tokens experts"], scores: Float[Tensor, "tokens experts"]

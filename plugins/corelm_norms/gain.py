@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +35,11 @@ class GainedNorm(Norm):
                 "offset-without-weight",
             )
 
+    @classmethod
+    def parameter_count(cls, config: Any, dim: int) -> int:
+        """``dim``."""
+        return dim * int(config.weight)
+
     def __init__(self, config: Any, dim: int) -> None:
         super().__init__(config, dim)
         if config.weight:
@@ -52,6 +58,18 @@ class GainedNorm(Norm):
             return None
         weight = self.weight.to(dtype)
         return 1 + weight if self.config.offset else weight
+
+    def reference(self, x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
+        """The definition, token by token in float64."""
+        tokens = []
+        for token in x.double().reshape(-1, self.dim):
+            token = token - token.mean() if self.centred else token
+            y = token / math.sqrt(float(token.square().sum()) / self.dim + self.epsilon)
+            for feature in range(self.dim if self.weight is not None else 0):
+                y[feature] *= float(self.weight[feature]) + (1 if self.config.offset else 0)
+            bias = getattr(self, "bias", None)
+            tokens.append(y if bias is None else y + bias.double())
+        return torch.stack(tokens).view(x.shape)
 
 
 def statistics_dtype(x: Tensor) -> torch.dtype:

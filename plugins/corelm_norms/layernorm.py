@@ -28,6 +28,11 @@ class LayerNorm(GainedNorm):
         eps: float = Field(1e-5, gt=0, lt=1, description="Added to the variance under the root.")
         bias: bool = Field(True, description="Whether there is a learned bias per feature.")
 
+    @classmethod
+    def parameter_count(cls, config: Any, dim: int) -> int:
+        """``2 · dim``."""
+        return super().parameter_count(config, dim) + dim * int(config.bias)
+
     def __init__(self, config: Any, dim: int) -> None:
         super().__init__(config, dim)
         if config.bias:

@@ -27,14 +27,9 @@ class RMSNorm(GainedNorm):
         wide = x.to(statistics_dtype(x))
         gain = self.gain(wide.dtype)
         # Elsewhere, and when compiled, torch has a fused kernel; on CPUs its backward pass is a chain of ten.
-        if wide.device.type == "cpu" and not torch.compiler.is_compiling() and not _is_small(wide):
+        if wide.device.type == "cpu" and not torch.compiler.is_compiling():
             return normalised(wide, gain, self.epsilon).to(x.dtype)
         return F.rms_norm(wide, (self.dim,), gain, self.epsilon).to(x.dtype)
-
-
-def _is_small(x: Tensor) -> bool:
-    """Whether calls cost more than arithmetic, as in generation, so that one of torch's is cheapest."""
-    return x.numel() <= 2**14 and not torch.is_grad_enabled()
 
 
 def normalised(

@@ -11,6 +11,7 @@ from corelm.kinds import Mask, MaskFacts
 class CausalMask(Mask):
     """Every token sees itself and what came before it."""
 
+    elementary = True
     causal = True
 
     def allows(

@@ -12,6 +12,8 @@ from corelm.kinds import Mask, MaskFacts
 class DocumentsMask(Mask):
     """Tokens see their own document only."""
 
+    elementary = True
+
     def allows(
         self, query: Int[Tensor, " time"], key: Int[Tensor, " keys"], facts: MaskFacts
     ) -> Bool[Tensor, "rows time keys"]:

@@ -49,6 +49,11 @@ class LearnedPosition(Position):
         """The size that follows from the context."""
         return config.model_copy(update={"size": config.size or context.context})
 
+    @classmethod
+    def parameter_count(cls, config: Any, geometry: PositionGeometry) -> int:
+        """``(size + offset) · dim``."""
+        return ((config.size or geometry.context) + int(config.offset)) * geometry.dim
+
     def __init__(self, config: Any, geometry: PositionGeometry) -> None:
         super().__init__(config, geometry)
         self.limit = config.size or geometry.context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -39,3 +40,16 @@ class QueryTemperature(Position):
     ) -> Float[Tensor, "batch heads time head_dim"]:
         """Multiply."""
         return (q * prepared.to(torch.promote_types(q.dtype, torch.float32))).to(q.dtype)
+
+    def reference(
+        self,
+        q: Float[Tensor, "batch heads time head_dim"],
+        positions: Int[Tensor, "batch time"],
+        lengths: Int[Tensor, "batch time"] | None = None,
+    ) -> Float[Tensor, "batch heads time head_dim"]:
+        """The definition, token by token."""
+        scaled = q.clone()
+        for row, t in torch.cartesian_prod(*map(torch.arange, positions.shape)).tolist():
+            step = (int(positions[row, t]) + 1) // self.config.floor
+            scaled[row, :, t] *= 1 + self.config.scale * math.log(1 + step)
+        return scaled

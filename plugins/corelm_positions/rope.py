@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -66,7 +67,29 @@ class RotaryPosition(Position):
 
     def rotate(self, q: Tensor, k: Tensor, prepared: _Turns) -> tuple[Tensor, Tensor]:
         """Turn queries and keys, ``(batch, heads, time, head_dim)`` each; the results are contiguous."""
+        if q.shape[2] == 1 and not torch.is_grad_enabled():  # when a token is decoded, calls cost more than copies
+            turned = prepared.turn(torch.cat((q, k), 1))
+            return turned[:, : q.shape[1]], turned[:, q.shape[1] :]
         return prepared.turn(q), prepared.turn(k)
+
+    def reference(
+        self,
+        q: Float[Tensor, "batch heads time head_dim"],
+        positions: Int[Tensor, "batch time"],
+        lengths: Int[Tensor, "batch time"] | None = None,
+    ) -> Float[Tensor, "batch heads time head_dim"]:
+        """The definition, one pair of features of one token at a time."""
+        turned, pairs = q.clone(), self.rotated // 2
+        for row, t, j in torch.cartesian_prod(*map(torch.arange, (*positions.shape, pairs))).tolist():
+            frequencies = self.ladder.frequencies()
+            if self.scaling is not None:
+                frequencies = self.scaling.frequencies(None, None if lengths is None else lengths[row, t, None, None])
+            angle = int(positions[row, t]) * float(frequencies.flatten()[j])
+            cos, sin = (f(angle) * self.attention_factor for f in (math.cos, math.sin))
+            first, second = (j, j + pairs) if self.config.pairing == "half" else (2 * j, 2 * j + 1)
+            a, b = q[row, :, t, first], q[row, :, t, second]
+            turned[row, :, t, first], turned[row, :, t, second] = a * cos - b * sin, a * sin + b * cos
+        return turned
 
 
 class _Turns:
@@ -80,6 +103,8 @@ class _Turns:
     def turn(self, x: Float[Tensor, "batch heads time head_dim"]) -> Tensor:
         """Rotate every pair of ``x``."""
         cos, sin = self._like(x)
+        if torch.compiler.is_compiling():
+            return _turned(x, cos, sin, self.pairing)
         if not torch.is_grad_enabled():
             return _Turn.forward(x, cos, sin, self.pairing)
         turned: Tensor = _Turn.apply(x, cos, sin, self.pairing)
@@ -94,6 +119,8 @@ class _Turns:
         if dtype not in self._converted:
             cos, sin = self.exact[0].to(dtype), self.exact[1].to(dtype)
             wide = torch.cat((cos, cos), -1) if self.pairing == "half" else cos.repeat_interleave(2, -1)
+            if torch.compiler.is_compiling():
+                wide, sin = stored(wide), stored(sin)
             self._converted[dtype] = wide, sin
         return self._converted[dtype]
 
@@ -128,6 +155,30 @@ class _Turn(torch.autograd.Function):
         cos, sin = ctx.saved_tensors
         turned: Tensor = _Turn.apply(gradients[0], cos, -sin, ctx.pairing)
         return turned, None, None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, pairing: str) -> Tensor:
+    """The same without writing into views, which a compiler turns into copies."""
+    rotated = cos.shape[-1]
+    part = x[..., :rotated].to(cos.dtype)
+    a, b = _pairs(part, pairing)
+    if pairing == "half":
+        other = torch.cat((-b, a), -1) * torch.cat((sin, sin), -1)
+    else:
+        other = (torch.stack((-b, a), -1) * sin[..., None]).flatten(-2)
+    turned = (part * cos + other).to(x.dtype)
+    return torch.cat((turned, x[..., rotated:]), dim=-1) if rotated < x.shape[-1] else turned
+
+
+@torch.library.custom_op("corelm::stored", mutates_args=())
+def stored(table: Tensor) -> Tensor:
+    """The same table, which a compiler has to keep: else it takes the cosine again for every layer and head."""
+    return table.clone()
+
+
+@stored.register_fake
+def _(table: Tensor) -> Tensor:
+    return torch.empty_like(table)
 
 
 def _pairs(x: Tensor, pairing: str) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -29,6 +30,7 @@ class GPTQ(Quantizer):
     """
 
     calibrated = True
+    only_speed: ClassVar[frozenset[str]] = frozenset({"block"})
 
     class Config(ComponentConfig):
         """Options of ``gptq``."""
@@ -64,6 +66,39 @@ class GPTQ(Quantizer):
         if quadratic(original, codes, hessian) > quadratic(original, plain, hessian):
             return replace(plain, note="rounded to nearest: its error on the calibration data was smaller")
         return replace(codes, note=note)
+
+    def reference(self, weight: Float[Tensor, "outputs inputs"], statistics: Statistics | None = None) -> Codes:
+        """The definition: what a column leaves is made up for, as well as can be, by all that are still to come.
+
+        The inverse is that of the Hessian over those columns; each that is done is taken out of it (section 3.1).
+        """
+        config, inputs = self.config, weight.shape[1]
+        grid, size = Grid(config.bits, config.symmetric, config.scale_dtype), config.group or inputs
+        plain = nearest(weight, grid, config.group)
+        if statistics is None:
+            return plain
+        hessian, w, codes = statistics.hessian.double(), weight.double().clone(), torch.zeros_like(weight)
+        diagonal = hessian.diagonal()
+        w[:, diagonal == 0] = 0
+        inverse = torch.linalg.inv(hessian + torch.diag((diagonal == 0) + config.damp * diagonal.mean()))
+        order = sorted(range(inputs), key=lambda i: -float(diagonal[i]) if config.act_order else i)
+        groups = torch.empty(inputs, dtype=torch.int32)
+        for place, column in enumerate(order):
+            groups[column] = (column if config.static_groups else place) // size
+        scale, zero = grid.steps(w, groups)
+        for place, column in enumerate(order):
+            group, rest = int(groups[column]), order[place + 1 :]
+            if place % size == 0 and not config.static_groups:
+                fresh = grid.steps(
+                    w[:, order[place : place + size]], groups.new_zeros(len(order[place : place + size]))
+                )
+                scale[:, group], zero[:, group] = fresh[0][:, 0], fresh[1][:, 0]
+            codes[:, column] = grid.round(w[:, column], scale[:, group], zero[:, group])
+            left = w[:, column] - (codes[:, column] - zero[:, group]) * scale[:, group]
+            w[:, rest] -= torch.outer(left, inverse[column, rest]) / inverse[column, column]
+            inverse = inverse - torch.outer(inverse[:, column], inverse[column]) / inverse[column, column]
+        found = grid.finish(codes, scale, zero, groups)
+        return plain if quadratic(weight, found, hessian) > quadratic(weight, plain, hessian) else found
 
     def _hessian(self, statistics: Statistics, weight: Tensor) -> Tensor:
         hessian = statistics.hessian.to(weight.device, torch.float64)

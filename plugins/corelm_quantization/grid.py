@@ -52,19 +52,21 @@ class Grid:
         high = nothing.scatter_reduce(1, index, weight, "amax")
         low = nothing.scatter_reduce(1, index, weight, "amin")
         reach = torch.maximum(high, -low) if self.symmetric else high - low
-        scale = self._kept(reach / (2 ** (self.bits - 1) - 1 if self.symmetric else self.top))
+        scale = self.kept(reach / (2 ** (self.bits - 1) - 1 if self.symmetric else self.top))
         scale = torch.where(scale == 0, torch.ones_like(scale), scale)  # a group of zeros: any step will do
         if self.symmetric:
             return scale, torch.full_like(scale, 2 ** (self.bits - 1))
         return scale, torch.round(-low / scale).clamp(0, self.top)
 
-    def _kept(self, exact: Tensor) -> Tensor:
+    def kept(self, exact: Tensor) -> Tensor:
         """Steps in the type that they are kept in, rounded up where they must be: down would cut weights off."""
-        dtype = self._dtype(exact)
+        dtype = self.dtype_of(exact)
         kept = exact.to(dtype)
         if kept.dtype != exact.dtype:
             above = (kept.view(torch.int16) + 1).view(dtype)
-            kept = torch.where(kept.to(exact.dtype) < exact, above, kept)
+            # Not for the last digits of the division: steps of what was quantized before must stay as they are.
+            least = exact * (1 - 4 * torch.finfo(exact.dtype).eps)
+            kept = torch.where(kept.to(exact.dtype) < least, above, kept)
         wrong = ~torch.isfinite(kept)
         if wrong.any():
             output, group = (int(i) for i in wrong.nonzero()[0])
@@ -76,13 +78,13 @@ class Grid:
             )
         return kept.to(exact.dtype)
 
-    def _dtype(self, exact: Tensor) -> torch.dtype:
+    def dtype_of(self, exact: Tensor) -> torch.dtype:
         """What scales are kept in."""
         return exact.dtype if self.scale_dtype == "float32" else getattr(torch, self.scale_dtype)
 
     def finish(self, codes: Tensor, scale: Tensor, zero: Tensor, groups: Tensor, note: str = "") -> Codes:
         """Canonical codes from whole numbers in floating point."""
-        whole, kept = codes.to(torch.uint8), scale.to(self._dtype(scale))
+        whole, kept = codes.to(torch.uint8), scale.to(self.dtype_of(scale))
         return Codes(whole, kept, zero.to(torch.uint8), groups, self.bits, note)
 
     def round(self, weight: Tensor, scale: Tensor, zero: Tensor) -> Tensor:

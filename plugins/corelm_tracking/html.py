@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -51,12 +52,12 @@ class HtmlPage(Tracker):
         for points in curves.values():
             points[:] = [point for point in points if point[0] <= step]
 
-    def _add(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
+    def _add(self, stage: str, step: int, figures: Mapping[str, float | None]) -> None:
         curves = self.curves.setdefault(stage, {})
         for name, value in figures.items():
             points = curves.setdefault(name, [])
             if not points or step > points[-1][0]:
-                points.append((step, float(value)))
+                points.append((step, math.nan if value is None else float(value)))
 
     def stage_start(self, stage: StageSummary, resumed_from: int = 0) -> None:
         """A stage starts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ class JsonLines(Tracker):
     """Writes every event as a line of JSON to events.jsonl.
 
     Lines are appended, run after run. A line that a kill has cut off is closed before the next one is written, so
-    that every other line stays readable.
+    that every other line stays readable. Figures that are no finite number, which JSON can't say, are null.
     """
 
     class Config(ComponentConfig):
@@ -43,7 +44,7 @@ class JsonLines(Tracker):
     def step(self, stage: StageSummary, step: int, total: int, figures: Mapping[str, float]) -> None:
         """A step of a stage."""
         if figures and (step % self.config.every == 0 or step == total):
-            self._write("step", stage=stage.name, step=step, total=total, **figures)
+            self._write("step", stage=stage.name, step=step, total=total, **_finite(figures))
 
     def note(self, stage: StageSummary | None, message: str) -> None:
         """Something worth telling."""
@@ -56,9 +57,8 @@ class JsonLines(Tracker):
 
     def stage_end(self, stage: StageSummary) -> None:
         """A stage ended."""
-        self._write(
-            "stage-end", stage=stage.name, status=stage.status, seconds=stage.seconds, figures=dict(stage.figures)
-        )
+        figures = _finite(stage.figures)
+        self._write("stage-end", stage=stage.name, status=stage.status, seconds=stage.seconds, figures=figures)
         self.file.flush()
 
     def close(self, stages: list[StageSummary]) -> None:
@@ -70,6 +70,10 @@ class JsonLines(Tracker):
         self.file.write(
             json.dumps({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n"
         )
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def read_events(folder: Path) -> Iterator[dict[str, Any]]:

@@ -122,6 +122,11 @@ class AdamW(Optimizer):
             [state["step"] for state in states],
         )
 
+    @classmethod
+    def state_bytes(cls, config: Any, parameter: Tensor, info: ParameterInfo) -> int:
+        """Both moments, in the parameter's type."""
+        return 2 * parameter.nbytes
+
     def state_dict(self) -> dict[str, Any]:
         """Step, mean and mean square by parameter name."""
         return {"moments": {name: dict(state) for name, state in self.moments.items()}}

@@ -18,6 +18,8 @@ class Classification(Objective):
     One term per labelled row. Figure ``accuracy``: rows whose largest logit is the label's.
     """
 
+    elementary = True
+
     reads: ClassVar[Literal["logprobs", "scores"]] = "scores"
 
     def count(self, batch: Batch) -> int:

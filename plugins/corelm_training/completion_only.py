@@ -13,6 +13,8 @@ class CompletionOnly(Objective):
     The loss is ``−Σ log p(next)`` over the positions that have a target; one term per such position.
     """
 
+    elementary = True
+
     def loss(self, answer: Tensor, batch: Batch) -> Terms:
         """Negative sum of the log-probabilities of the targets."""
         return Terms(-answer.where(batch.targets != IGNORE, 0.0).sum())

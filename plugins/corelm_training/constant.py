@@ -8,6 +8,8 @@ from corelm_training.warmup import WarmedUp
 class Constant(WarmedUp):
     """Warm-up, then 1 for good: training can be prolonged at any time."""
 
+    elementary = True
+
     def after(self, step: int, total: int, warm: int) -> float:
         """Always 1."""
         return 1.0

@@ -13,6 +13,8 @@ class Linear(WarmedUp):
     With W warm-up steps of N: ``final + (1 − final) · (N − t) / (N − W)``.
     """
 
+    elementary = True
+
     class Config(WarmedUp.Config):
         """The warm-up and where the line ends."""
 

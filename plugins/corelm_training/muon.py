@@ -61,7 +61,7 @@ class Muon(Optimizer):
 
     ``scale: rms`` takes s = 0.2 √max(rows, columns), which gives the update the size that AdamW's have, so that both
     can share learning rate and decay (Liu et al., 2025, arXiv:2502.16982); ``spectral`` takes s = √max(1, rows / columns)
-    (Jordan et al., 2024, kellerjordan.github.io/posts/muon, where the iteration is shown to bear bfloat16). Matrices
+    (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon, where the iteration is shown to bear bfloat16). Matrices
     are weights of the role ``matrix``, a stack of them (the experts of a mixture) one by one. Schedule and decay per
     step, ηλ, are the same for all parameters.
     """
@@ -130,6 +130,13 @@ class Muon(Optimizer):
             return 0.2 * float(max(rows, columns)) ** 0.5
         return max(1.0, rows / columns) ** 0.5
 
+    @classmethod
+    def state_bytes(cls, config: Any, parameter: Tensor, info: ParameterInfo) -> int:
+        """The momentum of a matrix, AdamW's moments of the rest."""
+        if _is_matrix(parameter, info):
+            return parameter.nbytes
+        return AdamW.state_bytes(config, parameter, info)
+
     def state_dict(self) -> dict[str, Any]:
         """Momentum by parameter name, and the state of the others."""
         momenta = {name: dict(state) for name, state in self.momenta.items()}
@@ -141,6 +148,6 @@ class Muon(Optimizer):
         self.rest.load_state_dict(state["others"])
 
 
-def _is_matrix(parameter: nn.Parameter, info: ParameterInfo) -> bool:
+def _is_matrix(parameter: Tensor, info: ParameterInfo) -> bool:
     """Whether Muon updates it: a linear map inside a block, or a stack of such maps."""
     return info.role == "matrix" and parameter.ndim - info.stacked == 2

@@ -15,6 +15,8 @@ class NextToken(Objective):
     next column holds the same document's next token (a prompt), it is put back; ``completion-only`` keeps it out.
     """
 
+    elementary = True
+
     def targets(self, batch: Batch) -> Tensor:
         """Targets of the batch, with those that it leaves out inside documents, ``(batch, time)``."""
         follows = torch.ones_like(batch.ids[:, 1:], dtype=torch.bool)

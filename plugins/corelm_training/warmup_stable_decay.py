@@ -14,8 +14,8 @@ class WarmupStableDecay(WarmedUp):
     """Warm-up, then exactly 1, then a decay to ``final`` over the last steps.
 
     Until the decay begins, nothing depends on the length of the training, so that it can be prolonged from any
-    checkpoint of the stable phase. Hu et al., 2024, arXiv:2404.06395; the shape ``1-sqrt`` is from Hägele et al.,
-    2024, arXiv:2405.18392.
+    checkpoint of the stable phase. Hu et al., 2024, arXiv:2404.06395; the shape ``1-sqrt``: Hägele et al., 2024,
+    arXiv:2405.18392.
     """
 
     class Config(WarmedUp.Config):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from corelm.cli import VERBS, main
+from corelm.registration import Record, discover, using
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,6 +129,70 @@ def test_plan_counts_parameters_and_steps(capsys):
     assert code == 0
     assert facts["model"]["parameters"] == sum(facts["model"]["by_section"].values())
     assert next(s for s in facts["stages"] if s["name"] == "base")["steps"] > 0
+
+
+def test_plan_counts_what_training_and_decoding_take(capsys, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "corelm: 1\nname: sizes\ncorpus: {source: {use: python-stdlib}}\ntokenizer: {use: bpe, vocab_size: 1000}\n"
+        "model: {dim: 64, layers: 2, context: 128, attention: {use: gqa, heads: 4, kv_heads: 2}, "
+        "feedforward: {use: moe, experts: 8, expert: {use: swiglu, width: 32}, router: {use: top-k, chosen: 2}}}\n"
+        "stages: {base: {use: pretrain, tokens: 10k, time: 32}}\n"
+    )
+    facts = json.loads(call(capsys, "plan", path, "--json")[1])
+    attention, router, expert, head = 64 * (2 * 64 + 2 * 32), 8 * 64, 3 * 64 * 32, 64 * 1000
+    per_layer = attention + router + 2 * expert
+    forward, decoding = facts["model"]["forward"], facts["model"]["decoding"]
+    assert forward["tokens"] == 128
+    assert forward["by_section"] == {"layers": 128 * 2 * (2 * per_layer + 4 * 64 * 128), "head": 128 * 2 * head}
+    assert decoding["operations"] == 2 * (2 * per_layer + 4 * 64 * 128) + 2 * head
+    assert decoding["reads"] == 4 * (2 * per_layer + head + 64 + 5 * 64), (
+        "table, row, norms, and two experts of eight"
+    )
+    assert decoding["state_bytes"] == 4 * 2 * 2 * 32 * 128
+    # A training step takes three forward passes; in its rows a token meets 32 others, not 128.
+    trained = facts["stages"][-1]["training_flops"]
+    assert trained == 3 * 10_000 * (2 * (2 * per_layer + 4 * 64 * 32) + 2 * head)
+
+    shown = call(capsys, "plan", path)[1]
+    assert f"forward: {forward['operations'] / 128e3:.3g} k floating-point operations per token" in shown
+    assert f"{trained:.2e} floating-point operations" in shown
+
+
+def test_plan_names_attention_that_does_not_say_what_it_costs(capsys, tmp_path):
+    registry, target = discover(), "corelm.conformance.bugs.attention:TwoHeads"
+    registry.records.append(Record("attention", "two-heads", target, "Two heads", 1, "acme", "1", "acme"))
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "corelm: 1\nname: x\nmodel: {dim: 8, layers: 1, context: 8, vocab_size: 9, attention: two-heads}\n"
+    )
+    with using(registry):
+        shown = call(capsys, "plan", path)[1]
+    assert "not counted: all but the maps of acme:two-heads, which says nothing of its cost" in shown
+    assert "not counted" not in call(capsys, "plan", ROOT / "recipes" / "tiny.yaml")[1]
+
+
+def test_describe_tells_papers_and_cost(capsys):
+    shown = call(capsys, "describe", "attention/gqa")[1]
+    assert "Ainslie et al., 2023  https://arxiv.org/abs/2305.13245" in shown
+    assert "parameters: 2 · dim · (heads + kv_heads) · head_dim" in shown
+    assert "cost: The maps, and 4 · heads · head_dim operations per pair" in shown
+    facts = json.loads(call(capsys, "describe", "activation/relu", "--json")[1])
+    assert (facts["papers"], facts["elementary"], facts["cost"]) == ([], True, "")
+
+
+def test_list_as_json_names_the_papers_of_every_part(capsys):
+    listed = {(record["kind"], record["name"]): record for record in json.loads(call(capsys, "list", "--json")[1])}
+    rope = {
+        "citation": "Su et al., 2021",
+        "identifier": "arXiv:2104.09864",
+        "address": "https://arxiv.org/abs/2104.09864",
+    }
+    assert listed["position", "rope"]["papers"] == [rope]
+    assert listed["mask", "causal"]["papers"] == []
+    for (kind, name), record in listed.items():
+        described = json.loads(call(capsys, "describe", f"{kind}/{name}", "--json")[1])
+        assert record["papers"] == described["papers"], f"{kind}/{name} is listed without being imported"
 
 
 def test_explain_says_where_a_value_came_from(capsys):

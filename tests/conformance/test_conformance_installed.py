@@ -2,8 +2,7 @@
 
 import pytest
 
-from corelm.conformance.running import enforce
-from corelm.conformance.selection import cases
+from corelm.conformance.selection import cases, enforce
 
 
 @pytest.mark.parametrize(

@@ -238,3 +238,14 @@ def test_samplers_may_be_parts_specs_or_names():
     assert len(texts) == 1
     assert model.generate("abc", 6, "greedy", seed=3) == model.generate("abc", 6)
     assert model.vocab_size > VOCABULARY
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("options", [{}, {"position": "learned"}, {"position": ["alibi", "query-temperature"]}])
+def test_a_model_that_has_written_can_be_trained_on_what_it_wrote(options, dtype):
+    model = model_of(**options).to(dtype)
+    made = model.generate_ids(tokens(1, 3), max_new_tokens=4)
+    made.add_(0)  # no tensor of inference mode comes out
+    model.train()
+    model.logprobs(made[:, :-1], made[:, 1:]).sum().backward()
+    assert any(bool(parameter.grad.any()) for parameter in model.parameters() if parameter.grad is not None)

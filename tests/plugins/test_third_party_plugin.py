@@ -203,7 +203,7 @@ def test_a_defect_in_it_is_found_by_its_own_property_and_an_uninstalled_part_is_
     curves = environment.packages / "corelm_sample" / "curves.py"
     curves.write_text(curves.read_text().replace("return x / (1 + x.abs())", "return x / (2 + x.abs()) + 0.25"))
     said = environment.corelm("verify", "curve", "--examples", "2", code=1).stdout
-    assert "curve/softsign fails odd_and_bounded" in said
+    assert "curve/softsign (corelm-sample 0.3.0) fails odd_and_bounded" in said
     assert "a shifted or unbounded function" in said
 
     environment.pip("uninstall", "--yes", "corelm-sample")

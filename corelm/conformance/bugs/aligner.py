@@ -47,7 +47,7 @@ class Pairs(Aligner):
         def streams(processes: Processes) -> BatchStream:
             return _Pairs(self, job, *self.place(processes))
 
-        return Alignment(policy, streams, _Loss(self.config, self), policy, {})
+        return Alignment(policy, streams, PairsLoss(self.config, self), policy, {})
 
     def place(self, processes: Processes) -> tuple[int, int]:
         """Which of how many streams is this process's."""
@@ -77,7 +77,7 @@ class Pairs(Aligner):
         return ratio[0::2] - ratio[1::2]
 
 
-class _Loss(Objective):
+class PairsLoss(Objective):
     """Minus the log-sigmoid."""
 
     def __init__(self, config: Any, owner: Pairs) -> None:
@@ -170,7 +170,7 @@ class SameForAll(Pairs):
         return 0, 1
 
 
-@plant("answers_are_learnt", "the prompt's last token is learnt as well")
+@plant("answers_are_learnt", "the prompt's last token is learnt as well (OpenRLHF#465)")
 class LearnsThePrompt(Pairs):
     """A shift by one."""
 

@@ -113,7 +113,7 @@ class DecayingSum(Attention):
         if view is not None:
             return view.tensors["state"], view.tensors["document"][:, 0]
         wide = torch.promote_types(x.dtype, torch.float32)
-        return x.new_zeros(x.shape[0], x.shape[2], dtype=wide), torch.full((x.shape[0],), -1)
+        return x.new_zeros(x.shape[0], x.shape[2], dtype=wide), torch.full((x.shape[0],), -1, device=x.device)
 
     def forward(self, x: Tensor, step: LayerStep) -> Tensor:
         """Token by token."""
@@ -160,7 +160,7 @@ class StrictlyCausal(TwoHeads):
         return step.mask.dense(query, key) & ((key != query[:, None]) | (query[:, None] == 0))
 
 
-@plant("cached_equals_full", "the mask of a later call forgets how long the past is")
+@plant("cached_equals_full", "the mask of a later call forgets how long the past is (transformers#25420)")
 class ForgetsThePast(TwoHeads):
     """No offset."""
 
@@ -185,7 +185,7 @@ class BatchStatistics(TwoHeads):
         return q + 0.01 * q.mean(0, keepdim=True)
 
 
-@plant("padding_is_invisible", "padding is attended to")
+@plant("padding_is_invisible", "padding is attended to, on the left above all (transformers#25420)")
 class IgnoresPadding(TwoHeads):
     """Only causality."""
 
@@ -230,7 +230,7 @@ class CarriesOver(DecayingSum):
         return state * 0.5 + value
 
 
-@plant("window_is_exact", "the window is one too wide")
+@plant("window_is_exact", "the window is one token too wide: ≤ where < is meant")
 class WindowOffByOne(TwoHeads):
     """w + 1."""
 
@@ -286,7 +286,7 @@ class BiasAfterSoftmax(TwoHeads):
         return weights if late is None else weights + 1e-3 * late.to(weights.dtype)
 
 
-@plant("large_inputs_are_finite", "the exponential of raw scores")
+@plant("large_inputs_are_finite", "the exponential of raw scores, without their maximum subtracted")
 class RawExponential(TwoHeads):
     """Overflows."""
 
@@ -358,3 +358,12 @@ class LearnedConstant(TwoHeads):
 
     def forward(self, x: Tensor, step: LayerStep) -> Tensor:
         return self.constant.expand_as(x)
+
+
+@plant("residual_maps_come_last", "the value map says that it adds to the residual stream, too")
+class TwoResidualMaps(TwoHeads):
+    """Begins too small in deep models."""
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__(config, layer)
+        self.v = Linear(layer.dim, layer.dim, residual=True)

@@ -127,7 +127,7 @@ class SqueezesOnce(Squeezer):
         return text.replace("  ", " ").replace("..", ".") + " "
 
 
-@plant("order_is_kept", "sorted")
+@plant("order_is_kept", "documents come out sorted")
 class Sorts(Squeezer):
     """Another order."""
 
@@ -143,7 +143,7 @@ class Silent(Squeezer):
         pass
 
 
-@plant("it_streams", "a list in the middle")
+@plant("it_streams", "the whole corpus is read into a list first")
 class ReadsAll(Squeezer):
     """Waits for the end."""
 

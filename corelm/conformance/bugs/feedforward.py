@@ -55,6 +55,15 @@ class SettledOtherwise(Gated):
         return config.model_copy(update={"width": config.width or 4 * context.dim})
 
 
+@plant("residual_maps_come_last", "the last map doesn't say that it adds to the residual stream")
+class UndeclaredOutput(Gated):
+    """Begins as large in deep models as in shallow ones."""
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__(config, layer)
+        self.down = Linear(12, layer.dim)
+
+
 @plant("positionwise", "the mean over tokens is mixed in")
 class MixesTokens(Gated):
     """A tenth of the mean."""
@@ -84,7 +93,7 @@ class DeadUnit(Gated):
     """Multiplied by zero."""
 
     def hidden(self, x: Tensor) -> Tensor:
-        keep = torch.ones(12, dtype=x.dtype)
+        keep = torch.ones(12, dtype=x.dtype, device=x.device)
         keep[3] = 0
         return super().hidden(x) * keep
 
@@ -228,7 +237,7 @@ class QuickForSwish(Swish):
         return x * torch.sigmoid(1.702 * x)
 
 
-@plant("zero_at_zero", "shifted")
+@plant("zero_at_zero", "a constant is added, so that silence makes a sound")
 class Shifted(Swish):
     """f(x) + 0.1."""
 

@@ -36,7 +36,7 @@ class Likelihood(Objective):
         return Terms(total, {"logprob": figure})
 
 
-@plant("additive", "a mean")
+@plant("additive", "a mean in place of a sum (transformers#24725)")
 class Mean(Likelihood):
     """Weighs micro-batches wrongly."""
 
@@ -80,7 +80,7 @@ class WeighsByRow(Likelihood):
         return super().loss(answer / torch.arange(1, len(answer) + 1)[:, None], batch)
 
 
-@plant("better_is_lower", "the sign")
+@plant("better_is_lower", "the sign: likelihoods are made smaller")
 class WrongWay(Likelihood):
     """Ascends."""
 

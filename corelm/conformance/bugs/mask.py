@@ -41,8 +41,8 @@ class Band(Mask):
         return (distance >= 0) & (distance < self.config.size)
 
     def trivial(self, facts: MaskFacts) -> bool:
-        """Never."""
-        return False
+        """In short rows of one document."""
+        return facts.documents is None and facts.total is not None and facts.total <= self.config.size
 
 
 @plant("slices_agree", "the triangle is drawn from the shape")
@@ -85,7 +85,31 @@ class TrivialWithoutDocuments(Band):
         return facts.documents is None
 
 
-@plant("sees_itself", "strictly causal")
+@plant("trivial_where_it_can_be", "never says that it is trivial")
+class NeverTrivial(Band):
+    """Always the slow path."""
+
+    def trivial(self, facts: MaskFacts) -> bool:
+        return False
+
+
+@plant("trivial_where_it_can_be", "takes rows of unknown length to be short")
+class TakesThemToBeShort(Band):
+    """Nobody said how long."""
+
+    def trivial(self, facts: MaskFacts) -> bool:
+        return facts.documents is None and (facts.total or 0) <= self.config.size
+
+
+@plant("views_join_their_rules", "answers for the whole square, whoever is asked about")
+class WholeSquare(Band):
+    """Broadcasts where it shouldn't: another shape than the question's."""
+
+    def allows(self, query: Tensor, key: Tensor, facts: MaskFacts) -> Tensor:
+        return super().allows(key, key, facts)
+
+
+@plant("sees_itself", "strictly causal: a token doesn't see itself")
 class Strict(Band):
     """Without the diagonal."""
 

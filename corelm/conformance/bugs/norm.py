@@ -264,6 +264,19 @@ class BareParameter(RootMeanSquare):
         self.extra = nn.Parameter(torch.ones(dim))
 
 
+@plant("roles_are_declared")
+class BiasOfOne(RootMeanSquare):
+    """A bias that begins at one, like a gain."""
+
+    def __init__(self, config: Any, dim: int) -> None:
+        super().__init__(config, dim)
+        self.bias = declare(self, "bias", (dim,), ParameterInfo("bias", constant=1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x)
+        return y + self.bias.to(y.dtype)
+
+
 @plant("saves_and_loads")
 class StateOutside(RootMeanSquare):
     """Keeps a gain that isn't saved."""

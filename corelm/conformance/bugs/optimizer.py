@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -13,7 +13,9 @@ from corelm.kinds.component import ComponentConfig
 from corelm.kinds.optimizer import Optimizer
 from corelm.kinds.parameters import ParameterInfo
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+First = Annotated[float, Field(ge=0, le=0.9)]
+Second = Annotated[float, Field(ge=0.81, lt=1)]
+"""With β₁² ≤ β₂ steps are bounded."""
 
 
 @reference
@@ -28,7 +30,7 @@ class Moments(Optimizer):
         learning_rate: float = Field(1e-3, ge=0, description="Rate.")
         eps: float = Field(1e-8, gt=0, description="Under the fraction.")
         weight_decay: float = Field(0.1, ge=0, description="Decay.")
-        betas: tuple[Share, Share] = Field((0.9, 0.95), strict=False, description="Means.")
+        betas: tuple[First, Second] = Field((0.9, 0.95), strict=False, description="Means.")
 
     def __init__(self, config: Any, parameters: Any) -> None:
         super().__init__(config, parameters)
@@ -36,11 +38,11 @@ class Moments(Optimizer):
         self.state: dict[str, dict[str, Any]] = {}
 
     def refuse_doubles(self) -> None:
-        """One name per tensor."""
+        """One name per tensor, one tensor per name."""
         seen: dict[int, str] = {}
         for name, parameter, _ in self.parameters:
-            if id(parameter) in seen:
-                raise ValueError(f"{name} is {seen[id(parameter)]}")
+            if id(parameter) in seen or name in seen.values():
+                raise ValueError(f"{name} is there already: {', '.join(seen.values())}")
             seen[id(parameter)] = name
 
     @property
@@ -94,6 +96,11 @@ class Moments(Optimizer):
         """Direction."""
         return mean / denominator
 
+    @classmethod
+    def state_bytes(cls, config: Any, parameter: Tensor, info: ParameterInfo) -> int | None:
+        """Both moments."""
+        return 2 * parameter.nbytes
+
     def state_dict(self) -> dict[str, Any]:
         """Moments by name."""
         return {"moments": self.state}
@@ -142,7 +149,7 @@ class CoupledDecay(Moments):
         pass
 
 
-@plant("finds_the_bottom", "uphill")
+@plant("finds_the_bottom", "the sign: it climbs")
 class Ascends(Moments):
     """The sign."""
 
@@ -204,12 +211,31 @@ class DecayOutsideTheSchedule(Moments):
             p.mul_(1 - self.learning_rate * max(self.config.weight_decay, 0.01))
 
 
+@plant("forgets_gradients", "only matrices forget theirs")
+class GradientsPileUp(Moments):
+    """Biases add up those of all steps."""
+
+    def zero_grad(self) -> None:
+        for _, parameter, info in self.parameters:
+            if info.role == "matrix":
+                parameter.grad = None
+
+
 @plant("doubles_are_refused", "takes a tied tensor twice")
 class TakesDoubles(Moments):
     """Looks away."""
 
     def refuse_doubles(self) -> None:
         pass
+
+
+@plant("doubles_are_refused", "takes two tensors of one name")
+class OneNameForTwo(Moments):
+    """They share their moments."""
+
+    def refuse_doubles(self) -> None:
+        if len({id(parameter) for _, parameter, _ in self.parameters}) < len(self.parameters):
+            raise ValueError(f"a tensor is listed twice: {[name for name, _, _ in self.parameters]}")
 
 
 @plant("first_step_of_adamw", "eps inside the root (pytorch#22628)")
@@ -238,10 +264,13 @@ class Orthogonal(Optimizer):
         """Options."""
 
         learning_rate: float = Field(0.02, ge=0, description="Rate.")
+        momentum: float = Field(0.9, ge=0, lt=1, description="Decay of the sum of gradients.")
+        scale: Literal["rms", "spectral"] = Field("spectral", description="Size of a step.")
 
     def __init__(self, config: Any, parameters: Any) -> None:
         super().__init__(config, parameters)
-        if len({id(p) for _, p, _ in parameters}) < len(parameters):
+        self.sums: dict[str, Tensor] = {}
+        if min(len({id(p) for _, p, _ in parameters}), len({name for name, _, _ in parameters})) < len(parameters):
             raise ValueError(f"{parameters[0][0]} is listed twice")
 
     @property
@@ -253,22 +282,35 @@ class Orthogonal(Optimizer):
         """U Vᵀ."""
         u, s, v = torch.linalg.svd(gradient, full_matrices=False)
         keep = (s > 1e-12).to(s.dtype)
-        return (u * keep) @ v
+        return (u * keep[..., None, :]) @ v
+
+    def size(self, rows: int, columns: int) -> float:
+        """Of a step."""
+        return 0.2 * max(rows, columns) ** 0.5 if self.config.scale == "rms" else max(1.0, rows / columns) ** 0.5
 
     @torch.no_grad()
     def step(self, scale: float) -> None:
         """Matrices by direction, the rest by gradient."""
-        for _, p, _ in self.parameters:
-            if p.grad is not None:
-                move = self.direction(p.grad) if p.dim() == 2 else p.grad
-                p.sub_(move, alpha=self.learning_rate * scale)
+        for name, p, info in self.parameters:
+            if p.grad is None:
+                continue
+            total = self.sums.setdefault(name, torch.zeros_like(p))
+            self.add(total, p.grad)
+            matrix = p.dim() - info.stacked == 2
+            move = self.direction(total) * self.size(*p.shape[-2:]) if matrix else total
+            p.sub_(move, alpha=self.learning_rate * scale)
+
+    def add(self, total: Tensor, gradient: Tensor) -> None:
+        """Momentum."""
+        total.mul_(self.config.momentum).add_(gradient)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
+        """Sums by name."""
+        return {"sums": dict(self.sums)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+        """Copy."""
+        self.sums = {name: total.clone() for name, total in state["sums"].items()}
 
 
 @plant("orthogonalises", "two iterations are not enough")

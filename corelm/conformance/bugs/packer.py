@@ -36,7 +36,7 @@ class Rows(Packer):
         for epoch in range(epochs or 1):
             rows += self.rows(self.ordered(documents, seed, epoch), time, end_of_text)
         bundles = self.bundles(rows, batch)
-        return _Made([self.rectangle(bundle, end_of_text) for bundle in self.share(bundles, rank, world)], self)
+        return _Made([self.rectangle(bundle, end_of_text) for bundle in bundles], rank, world, self)
 
     def share(self, bundles: list[Any], rank: int, world: int) -> list[Any]:
         """One process's batches."""
@@ -73,15 +73,14 @@ class Rows(Packer):
         random.Random(f"{seed} {epoch}").shuffle(units)
 
     def rows(self, documents: list[Tokens], time: int, end_of_text: int) -> list[list[Any]]:
-        """(ids, targets, document, name, group) of every piece."""
+        """(ids, targets, document, name, group, label) of every piece."""
         rows: list[list[Any]] = []
         for number, document in enumerate(documents):
             ids = document.ids.tolist()
             for start in range(0, len(ids), time):
                 stop = min(len(ids), start + time)
-                rows.append(
-                    [ids[start:stop], self.targets(document, start, stop), number, document.name, document.group]
-                )
+                following = self.targets(document, start, stop)
+                rows.append([ids[start:stop], following, number, document.name, document.group, document.label])
         return rows
 
     def targets(self, document: Tokens, start: int, stop: int) -> list[int]:
@@ -96,10 +95,16 @@ class Rows(Packer):
         width = max(len(row[0]) for row in rows)
         ids = torch.full((len(rows), width), end_of_text)
         targets, valid = torch.full((len(rows), width), IGNORE), torch.zeros(len(rows), width, dtype=torch.bool)
-        for n, (own, following, _, _, _) in enumerate(rows):
+        for n, (own, following, *_) in enumerate(rows):
             ids[n, : len(own)], valid[n, : len(own)] = torch.tensor(own), True
             targets[n, : len(own)] = torch.tensor(following)
-        return Batch(ids, targets, self.documents(rows, width), valid, names=[row[3] for row in rows])
+        labels = self.labels(rows)
+        extra = {"labels": torch.tensor(labels)} if max(labels) >= 0 else {}
+        return Batch(ids, targets, self.documents(rows, width), valid, extra, names=[row[3] for row in rows])
+
+    def labels(self, rows: list[list[Any]]) -> list[int]:
+        """Classes of the rows."""
+        return [row[5] for row in rows]
 
     def documents(self, rows: list[list[Any]], width: int) -> torch.Tensor | None:
         """One per row."""
@@ -109,27 +114,34 @@ class Rows(Packer):
         """What is saved."""
         return position
 
+    def done(self, rounds: int, world: int) -> int:
+        """Batches that all processes together have taken after some rounds."""
+        return rounds * world
+
 
 class _Made:
-    """A list of batches with a position."""
+    """One process's share of a list of batches, from a position on."""
 
-    def __init__(self, batches: list[Batch], owner: Rows) -> None:
-        self.batches, self.position, self.owner = batches, 0, owner
+    def __init__(self, batches: list[Batch], rank: int, world: int, owner: Rows) -> None:
+        self.batches, self.rank, self.world, self.owner = batches, rank, world, owner
+        self.start = self.rounds = 0
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        if self.position == len(self.batches):
+        mine = self.owner.share(self.batches[self.start :], self.rank, self.world)
+        if self.rounds == len(mine):
             raise StopIteration
-        self.position += 1
-        return self.batches[self.position - 1]
+        self.rounds += 1
+        found: Batch = mine[self.rounds - 1]
+        return found
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.owner.state(self.position)}
+        return {"position": self.owner.state(self.start + self.owner.done(self.rounds, self.world))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.position = state["position"]
+        self.start, self.rounds = state["position"], 0
 
 
 @plant("batches_are_counted", "rows are taken for documents")
@@ -168,7 +180,7 @@ class MaskOfTheToken(Rows):
         return [t if learn[start + n] else IGNORE for n, t in enumerate(plain)]
 
 
-@plant("documents_are_told_apart", "two documents share a row and a number")
+@plant("documents_are_told_apart", "two documents share a row and a number (nanoVLM#201)")
 class OneNumber(Rows):
     """Packed, but not told apart."""
 
@@ -182,7 +194,7 @@ class OneNumber(Rows):
         return [row for row in rows if row[0]]
 
 
-@plant("resumes_anywhere", "the position is one ahead (datasets#7538)")
+@plant("resumes_anywhere", "the position is one ahead of what was used (datasets#7538)")
 class OneAhead(Rows):
     """Loses a batch."""
 
@@ -198,7 +210,7 @@ class SameOrder(Rows):
         super().shuffle(units, seed, 0)
 
 
-@plant("ranks_partition", "the remainder is dropped")
+@plant("ranks_partition", "the documents that don't share out evenly are dropped (datasets#8568)")
 class DropsTheRemainder(Rows):
     """Equal shares."""
 

@@ -76,6 +76,10 @@ class Rollouts(Aligner):
             found[:, column], after = running, inside * value
         return found
 
+    def returns(self, advantages: Tensor, value: float) -> Tensor:
+        """What values should have been."""
+        return advantages + value
+
     def bootstrap(self, after: Tensor, value: float) -> Tensor:
         """Value of what comes next: nothing comes after the end."""
         return after
@@ -156,7 +160,7 @@ class _Answers:
         scores = self.job.models["reward"].scores(ids, valid)
         rewards = last * scores - config.kl * owner.divergence(logprobs, judged) * mask
         advantages = owner.advantages(rewards, value, mask)
-        returns = advantages + value
+        returns = owner.returns(advantages, value)
         if config.whiten:
             advantages = torch.zeros_like(advantages).masked_scatter(mask, owner.whitened(advantages[mask]))
         batch.extra |= {"old": owner.old(logprobs, judged), "advantages": advantages, "returns": returns}
@@ -225,7 +229,7 @@ class TimeTurnedAround(Rollouts):
         return super().advantages(rewards.flip(1), value, mask.flip(1)).flip(1)
 
 
-@plant("equal_rewards_teach_nothing", "divided by a deviation that is a rounding error")
+@plant("equal_rewards_teach_nothing", "divided by a deviation that is a rounding error (NeMo-RL#4161)")
 class DividesRounding(Rollouts):
     """No floor."""
 

@@ -37,7 +37,7 @@ class Rotary(Position):
 
     def prepare(self, positions: Tensor, lengths: Tensor | None = None) -> Any:
         """Angles."""
-        return self.count(positions)[:, None, :, None] * self.ladder()
+        return self.count(positions)[:, None, :, None] * self.ladder().to(positions.device)
 
     def turn(self, x: Tensor, angle: Tensor) -> Tensor:
         """Rotate pairs."""
@@ -65,7 +65,8 @@ class Distance(Position):
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor | None:
         """Bias."""
-        return -torch.tensor(self.slopes, dtype=torch.float32)[:, None, None] * self.apart(queries, keys)
+        slopes = torch.tensor(self.slopes, dtype=torch.float32, device=queries.device)
+        return -slopes[:, None, None] * self.apart(queries, keys)
 
 
 @reference
@@ -73,6 +74,7 @@ class Table(Position):
     """Adds a learned vector."""
 
     hooks = frozenset({"embedding"})
+    one_graph = False
 
     def __init__(self, config: Any, geometry: PositionGeometry) -> None:
         super().__init__(config, geometry)
@@ -81,7 +83,7 @@ class Table(Position):
 
     def row(self, positions: Tensor) -> Tensor:
         """Which row."""
-        if int(positions.max()) >= self.table.shape[0]:
+        if positions.numel() and int(positions.max()) >= self.table.shape[0]:
             raise UserError("beyond the table")
         return positions
 
@@ -153,7 +155,7 @@ class WrongSign(Rotary):
         return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() - a * angle.sin()], -1).to(x.dtype)
 
 
-@plant("identity_at_zero", "positions count from one")
+@plant("identity_at_zero", "positions count from one, as in some of the first decoders")
 class FromOne(Rotary):
     """Off by one."""
 
@@ -204,7 +206,7 @@ class HalfPrecisionPositions(Rotary):
         return positions.bfloat16().double()
 
 
-@plant("precise_far_away", "angles in the dtype of the activations")
+@plant("precise_far_away", "angles in the dtype of the activations (transformers#29285, vllm#863)")
 class LowPrecisionAngles(Rotary):
     """transformers#29285."""
 
@@ -228,7 +230,7 @@ class NotToeplitz(Distance):
         return super().apart(queries, keys) * (1 + 0.001 * queries[:, None, :, None])
 
 
-@plant("nearer_is_stronger", "the sign")
+@plant("nearer_is_stronger", "the sign: far keys are preferred")
 class FartherIsStronger(Distance):
     """The other way."""
 
@@ -251,6 +253,30 @@ class FromPowerZero(Distance):
     def __init__(self, config: Any, geometry: PositionGeometry) -> None:
         super().__init__(config, geometry)
         self.slopes = [2 ** (-8 * h / geometry.heads) for h in range(geometry.heads)]
+
+
+@plant("tokens_stay_told_apart", "the position replaces the token")
+class Replaces(Table):
+    """Forgets what came in."""
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        return super().embed(torch.zeros_like(x), positions)
+
+
+@plant("bias_is_relative", "says that it rounds by position, and doesn't")
+class RoundsNothing(Distance):
+    """A flag that isn't true."""
+
+    relative = False
+
+
+@plant("views_apply_every_scheme", "a bias for the first row only, where rows differ")
+class BiasOfTheFirstRow(Distance):
+    """Broadcasts over the batch."""
+
+    def scores(self, queries: Tensor, keys: Tensor) -> Tensor | None:
+        bias = super().scores(queries, keys)
+        return None if bias is None or len(queries) > 1 else bias
 
 
 @plant("limit_is_kept", "positions beyond the table wrap around")

@@ -81,7 +81,7 @@ class Nearest(Quantizer):
         return Codes(codes.to(torch.uint8), scale, zero, groups, self.config.bits)
 
 
-@plant("within_half_a_step", "floor")
+@plant("within_half_a_step", "rounded down in place of to nearest")
 class Floors(Nearest):
     """Down."""
 
@@ -112,7 +112,7 @@ class ShrinkingRange(Nearest):
         return super().step(values) * 0.93
 
 
-@plant("codes_are_in_range", "signed bytes")
+@plant("codes_are_in_range", "codes are signed, and wider than a byte")
 class SignedCodes(Nearest):
     """Another dtype."""
 
@@ -152,7 +152,7 @@ class Wraps(Nearest):
         return super().made((codes + 1) % 2**self.config.bits, scale, zero, groups)
 
 
-@plant("groups_are_local", "the last group's step is its neighbour's too")
+@plant("groups_are_local", "steps are stored in another order than groups (torch-xpu-ops#5001)")
 class NeighboursStep(Nearest):
     """Scales in the wrong order."""
 

@@ -150,6 +150,24 @@ class RepellingBias(BestTwo):
         return probabilities.gather(-1, experts), experts
 
 
+@plant("selection_bias_only_selects", "the option is read and forgotten")
+class ForgottenBias(BestTwo):
+    """Taken, not used."""
+
+    def __init__(self, config: Any, dim: int, experts: int) -> None:
+        super().__init__(config, dim, experts)
+        self.selection_bias = None
+
+
+@plant("greedy_as_offered", "a selection bias is there though nobody asked for it")
+class UnaskedBias(BestTwo):
+    """Always registered; a checkpoint fills it."""
+
+    def __init__(self, config: Any, dim: int, experts: int) -> None:
+        super().__init__(config, dim, experts)
+        self.register_buffer("selection_bias", torch.zeros(experts))
+
+
 @reference
 class BestTwoOfGroups(BestTwo):
     """The best two within the groups with the best sum of two."""
@@ -185,7 +203,7 @@ class BestTwoOfGroups(BestTwo):
         bias = 0.0 if self.selection_bias is None else self.selection_bias
         scores = probabilities + bias
         best = self.grouped(scores).topk(2, dim=-1).values.sum(-1).topk(self.config.groups_kept, dim=-1).indices
-        group = self.group_of(torch.arange(self.experts))
+        group = self.group_of(torch.arange(self.experts, device=scores.device))
         kept = (group[None, :, None] == best[:, None]).any(-1)
         experts = scores.masked_fill(~kept, float("-inf")).topk(2, dim=-1).indices
         return probabilities.gather(-1, experts), experts

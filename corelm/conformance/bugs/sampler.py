@@ -86,8 +86,10 @@ class Cooler(Checked):
         value: float = Field(1.0, gt=0, description="Temperature.")
 
     def filter(self, logits: Tensor, ids: Tensor) -> Tensor:
-        """Divide."""
-        return logits / self.config.value
+        """Divide; where that overflows, after the largest is subtracted."""
+        quotient = logits / self.config.value
+        lowered = (logits - logits.amax(-1, keepdim=True)) / self.config.value
+        return torch.where((quotient < torch.inf).all(-1, keepdim=True), quotient, lowered)
 
 
 @reference
@@ -167,7 +169,7 @@ class Renormalises(Largest):
         return super().filter(logits, ids).log_softmax(-1)
 
 
-@plant("nucleus_is_minimal", "the token that crosses p is dropped (esm#360)")
+@plant("nucleus_is_minimal", "the token that crosses p is dropped (esm#360, fish-speech#1171)")
 class DropsTheCrossing(Nucleus):
     """Too few."""
 
@@ -185,7 +187,7 @@ class OneTooMany(Nucleus):
         return super().dropped(ordered).roll(1, -1) & super().dropped(ordered)
 
 
-@plant("keeps_exactly_k", "k + 1")
+@plant("keeps_exactly_k", "one more than k")
 class KeepsOneMore(Largest):
     """Off by one."""
 
@@ -193,7 +195,7 @@ class KeepsOneMore(Largest):
         return logits.topk(min(self.config.k + 1, logits.shape[-1])).values[:, -1:]
 
 
-@plant("threshold_is_relative", "an absolute threshold")
+@plant("threshold_is_relative", "the threshold is absolute, not a share of the likeliest")
 class AbsoluteMinimum(Checked):
     """p itself."""
 
@@ -209,7 +211,7 @@ class AbsoluteMinimum(Checked):
         return logits.masked_fill((chance < self.config.p) & (chance < chance.amax(-1, keepdim=True)), -torch.inf)
 
 
-@plant("temperature_divides", "multiplied")
+@plant("temperature_divides", "multiplied in place of divided")
 class Multiplies(Cooler):
     """Hotter is colder."""
 
@@ -223,6 +225,22 @@ class NeverCold(Cooler):
 
     def filter(self, logits: Tensor, ids: Tensor) -> Tensor:
         return logits / max(self.config.value, 0.3)
+
+
+@plant("overflow_is_no_matter", "+∞ for the likeliest, and NaN out of it")
+class Overflows(Cooler):
+    """Nothing but the quotient."""
+
+    def filter(self, logits: Tensor, ids: Tensor) -> Tensor:
+        return logits / self.config.value
+
+
+@plant("overflow_is_no_matter", "a floor that only the smallest temperatures reach")
+class LowFloor(Cooler):
+    """At 1e-30."""
+
+    def filter(self, logits: Tensor, ids: Tensor) -> Tensor:
+        return (logits - logits.amax(-1, keepdim=True)) / max(self.config.value, 1e-30)
 
 
 @plant("penalty_lowers_once", "negative logits are divided as well")
@@ -244,7 +262,7 @@ class PerOccurrence(Penalty):
         return logits
 
 
-@plant("only_the_likeliest", "the least likely")
+@plant("only_the_likeliest", "argmin for argmax")
 class LeastLikely(Checked):
     """argmin."""
 

@@ -82,3 +82,25 @@ class Faster(Slower):
 
     def frequencies(self, device: torch.device | None = None, lengths: Tensor | None = None) -> Tensor:
         return self.ladder.frequencies(device) * self.config.factor
+
+
+@plant("attention_factor_of_its_name", "what slows frequencies is applied to the features too")
+class Louder(Slower):
+    """Twice."""
+
+    def __init__(self, config: Any, ladder: Ladder) -> None:
+        super().__init__(config, ladder)
+        self.attention_factor = 1.0 + float(config.factor)
+
+
+@plant("settled_stands_alone", "the factor follows from the model's context, and is never written out")
+class LeftOpen(Scaling):
+    """As long as whoever reads it is."""
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        factor: float | None = Field(None, ge=1, description="By what; default: the context over 16.")
+
+    def frequencies(self, device: torch.device | None = None, lengths: Tensor | None = None) -> Tensor:
+        return self.ladder.frequencies(device) / (self.config.factor or max(1.0, self.ladder.context / 16))

@@ -34,6 +34,10 @@ class HalfCosine(Schedule):
         """Warm-up."""
         return (step + 1) / self.config.warmup
 
+    def stable_until(self, total: int) -> int:
+        """Until the warm-up is over."""
+        return int(min(self.config.warmup, total))
+
     def progress(self, step: int, warm: int, total: int) -> float:
         """From 0 to 1."""
         return min(1.0, (step - warm) / (total - warm)) if total > warm else 1.0
@@ -67,7 +71,7 @@ class Plateau(HalfCosine):
 
     def stable_until(self, total: int) -> int:
         """Until the decay."""
-        return max(min(self.config.warmup, total), total - self.config.decay) if total > self.config.warmup else 0
+        return max(super().stable_until(total), total - self.config.decay)
 
 
 @plant("in_unit_interval", "0/0 where the warm-up is the whole training")
@@ -78,7 +82,7 @@ class NoDecayLeft(HalfCosine):
         return min(1.0, (step - warm) / (total - warm))
 
 
-@plant("stays_at_the_end", "the cosine rises again")
+@plant("stays_at_the_end", "the cosine rises again after the end (UniRL#223)")
 class Rebounds(HalfCosine):
     """No minimum."""
 
@@ -86,7 +90,7 @@ class Rebounds(HalfCosine):
         return (step - warm) / (total - warm) if total > warm else 1.0
 
 
-@plant("one_peak", "a whole cosine")
+@plant("one_peak", "a whole cosine, which goes down and up again")
 class WholeCosine(HalfCosine):
     """Down and up."""
 
@@ -143,6 +147,14 @@ class PromisesTooMuch(Plateau):
 
     def stable_until(self, total: int) -> int:
         return total
+
+
+@plant("promises_what_is_kept", "the plateau is kept from users")
+class PromisesTooLittle(Plateau):
+    """Can't be prolonged, it says."""
+
+    def stable_until(self, total: int) -> int:
+        return 0
 
 
 @plant("plateau_is_flat", "the decay begins early")

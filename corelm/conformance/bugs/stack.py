@@ -42,7 +42,7 @@ class PlaceMixedIn(Vectors):
     """Positions."""
 
     def forward(self, ids: Tensor) -> Tensor:
-        return super().forward(ids) + 1e-3 * torch.arange(ids.shape[1])[None, :, None]
+        return super().forward(ids) + 1e-3 * torch.arange(ids.shape[1], device=ids.device)[None, :, None]
 
 
 @plant("ids_are_told_apart", "half of the table is never used")
@@ -215,6 +215,8 @@ class ForgetsTheFirst(PreNorm):
 class OneStream(AddTo):
     """Adds."""
 
+    formula = "single"
+
 
 @plant("zero_write_is_identity", "the stream decays")
 class Decays(OneStream):
@@ -238,6 +240,14 @@ class IgnoresKeep(OneStream):
 
     def write(self, streams: Tensor, y: Tensor, *, keep: Tensor | None = None) -> Tensor:
         return streams + y
+
+
+@plant("formula_of_its_name", "what a branch gives is subtracted")
+class Subtracts(OneStream):
+    """Minus."""
+
+    def write(self, streams: Tensor, y: Tensor, *, keep: Tensor | None = None) -> Tensor:
+        return super().write(streams, -y, keep=keep)
 
 
 @plant("tokenwise", "a trace of the mean over tokens")

@@ -53,7 +53,7 @@ class Pairs(Tokenizer):
                 raise UserError("too few pairs")
             pair = self.best(counts)
             self.pairs.append(pair)
-            lines = [_join(line, pair, new) for line in lines]
+            lines = [join(line, pair, new) for line in lines]
 
     def best(self, counts: Counter[Pair]) -> Pair:
         """The commonest; of equals the smallest."""
@@ -73,7 +73,7 @@ class Pairs(Tokenizer):
         """Text without special tokens."""
         ids = list(self.to_bytes(text))
         for rank, pair in enumerate(self.pairs):
-            ids = _join(ids, pair, 256 + rank)
+            ids = join(ids, pair, 256 + rank)
         return ids
 
     def to_bytes(self, text: str) -> bytes:
@@ -119,7 +119,8 @@ class Pairs(Tokenizer):
         return loaded
 
 
-def _join(ids: list[int], pair: Pair, new: int) -> list[int]:
+def join(ids: list[int], pair: Pair, new: int) -> list[int]:
+    """Replace a pair wherever it is, leftmost first."""
     joined: list[int] = []
     at = 0
     while at < len(ids):
@@ -132,7 +133,7 @@ def _join(ids: list[int], pair: Pair, new: int) -> list[int]:
     return joined
 
 
-@plant("round_trip", "strips the text")
+@plant("round_trip", "the text is stripped of spaces at both ends")
 class Strips(Pairs):
     """strip()."""
 
@@ -195,7 +196,7 @@ class DropsLeadingSpace(Pairs):
         return super().decode_bytes(ids).removeprefix(b" ")
 
 
-@plant("canonical", "decoding cleans up spaces before full stops")
+@plant("canonical", "decoding cleans up spaces before full stops (tokenizers#1543)")
 class CleansUp(Pairs):
     """clean_up_tokenization_spaces."""
 
@@ -227,7 +228,7 @@ class FromTheRight(Pairs):
     def plain(self, text: str) -> list[int]:
         ids = list(self.to_bytes(text))
         for rank, (left, right) in enumerate(self.pairs):
-            ids = _join(ids[::-1], (right, left), 256 + rank)[::-1]
+            ids = join(ids[::-1], (right, left), 256 + rank)[::-1]
         return ids
 
 
@@ -267,7 +268,7 @@ class FirstSeen(Pairs):
         return counts.most_common(1)[0][0]
 
 
-@plant("size_is_known_before", "one less than training gives")
+@plant("size_is_known_before", "one id less is announced than training gives")
 class OneTooFew(Pairs):
     """Off by one."""
 
@@ -276,7 +277,7 @@ class OneTooFew(Pairs):
         return int(config.vocab_size) - 1
 
 
-@plant("surrogates_are_refused", "a question mark")
+@plant("surrogates_are_refused", "what UTF-8 can't say becomes a question mark")
 class QuestionMark(Pairs):
     """Replaces."""
 

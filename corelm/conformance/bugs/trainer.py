@@ -75,11 +75,17 @@ class Loop(Trainer):
             self.clear(optimizer)
             step += 1
             job.watch.step(step, job.steps, {"loss": total, "learning_rate": optimizer.learning_rate * factor})
+            if self.due(job, step):
+                job.checkpoints.save(step, members)
             if job.watch.stopping and step < job.steps:
                 job.checkpoints.save(step, members)
                 raise Interrupted(f"stopped after step {step}")
         self.finish(job, members)
         return TrainingResult(step, {"loss": total})
+
+    def due(self, job: TrainingJob, step: int) -> bool:
+        """Whether it is time to save."""
+        return job.checkpoints.due(step)
 
     def processes(self) -> Processes:
         """This one is alone."""
@@ -109,13 +115,17 @@ class Loop(Trainer):
         """Of the mean over all micro-batches, clipped."""
         total = 0.0
         for number, batch in enumerate(batches):
-            torch.manual_seed(job.seed * 1009 + step * 31 + number)
+            self.seed(job, step, number)
             terms = job.objective.evaluate(job.model, batch)
             share = terms.total / self.terms(job, batch, batches)
             share.backward()
             total += float(share.detach())
         self.clip([p for _, p, _ in optimizer.parameters])
         return total
+
+    def seed(self, job: TrainingJob, step: int, number: int) -> None:
+        """Chance of a micro-batch."""
+        torch.manual_seed(job.seed * 1009 + step * 31 + number)
 
     def terms(self, job: TrainingJob, batch: Batch, batches: Sequence[Batch]) -> float:
         """What a micro-batch's sum is divided by."""
@@ -191,7 +201,7 @@ class _Weights:
         return self.module.load_state_dict(state)
 
 
-@plant("accumulation_is_one_batch", "a mean of means (transformers#24725)")
+@plant("accumulation_is_one_batch", "a mean of means (transformers#24725, torchtune#1875)")
 class MeanOfMeans(Loop):
     """Short rows count more."""
 
@@ -199,7 +209,7 @@ class MeanOfMeans(Loop):
         return len(batches) * job.objective.count(batch)
 
 
-@plant("resumes_bit_exactly", "the optimizer is not in the checkpoint")
+@plant("resumes_bit_exactly", "the optimizer is not in the checkpoint (accelerate#2016 and its kin)")
 class ForgetsTheOptimizer(Loop):
     """Moments begin over."""
 
@@ -207,7 +217,7 @@ class ForgetsTheOptimizer(Loop):
         return {name: member for name, member in members.items() if name != "optimizer"}
 
 
-@plant("resumes_bit_exactly", "the stream's position is not in the checkpoint")
+@plant("resumes_bit_exactly", "the stream's position is not in the checkpoint (torchtitan#1213)")
 class ForgetsThePosition(Loop):
     """Data begin over."""
 
@@ -259,7 +269,7 @@ class ForgetsAGroup(Loop):
         return job.optimizer.build([entry for entry in trained if entry[2].role != "norm"])
 
 
-@plant("rate_follows_the_schedule", "the schedule counts micro-batches (accelerate#963)")
+@plant("rate_follows_the_schedule", "the schedule counts micro-batches (accelerate#963, diffusers#3954)")
 class SchedulePerMicroBatch(Loop):
     """Too fast."""
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from corelm.conformance.planted import plant, reference
@@ -35,6 +36,8 @@ class Bits(Evaluator):
     def evaluate(self, model: Any, records: Iterable[Record], watch: Any, *, judge: Any = None) -> Metrics:
         """All texts together."""
         texts = [record.text for record in records if isinstance(record, Text)]
+        if not texts:
+            raise UserError("there is nothing to measure")
         found = self.score(model, texts)
         size = sum(len(text.encode()) for text in texts)
         return self.finish(self.mean([-each.logprob for each in found], texts, size) / math.log(2))
@@ -85,7 +88,7 @@ class SumOfBits(Bits):
         return math.fsum(nats)
 
 
-@plant("fitting_helps", "the sign")
+@plant("fitting_helps", "the sign: better models have the worse figure")
 class WrongSign(Bits):
     """Likelihood in place of its negative."""
 
@@ -121,7 +124,11 @@ class Folder(Interchange):
     def read(self, source: Path) -> Imported:
         """Both files."""
         section = json.loads((source / "section.json").read_text())
-        return Imported(section, load_file(source / "tensors.safetensors"), None, [])
+        try:
+            tensors = load_file(source / "tensors.safetensors")
+        except SafetensorError as error:
+            raise UserError(f"{source}: {error}") from error
+        return Imported(section, tensors, None, [])
 
 
 @plant("round_trip", "halves on the way")
@@ -197,7 +204,7 @@ class SaysYes(Copy):
         return True  # type: ignore[return-value]
 
 
-@plant("depends_on_something", "depends on nothing")
+@plant("depends_on_something", "it takes no input and reads nothing")
 class OutOfNothing(Copy):
     """No inputs."""
 

@@ -1,0 +1,155 @@
+"""Properties of tokenizers: what they learn, keep and say of themselves."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+from corelm.conformance.texts import CORPUS, TRAPS, text
+from corelm.conformance.tokenizer_bench import SPECIALS, folder, ready, train_one, untrainable
+from corelm.errors import UserError
+from corelm.kinds.tokenizer import Tokenizer
+from corelm.registration import active
+
+
+@property_of(
+    "tokenizer",
+    statement="Saved as JSON and loaded, it encodes as before; saving twice gives the same bytes.",
+    formula="encode_{load(save)} = encode, save = save in bytes",
+    catches="merges sorted anew, special tokens that are lost, a pickle",
+    tier="io",
+    examples=15,
+)
+def saves_as_json(part: PartUnderTest, draw: Draw) -> None:
+    """Through a folder."""
+    subject = part.bench.subject(part, draw)
+    with folder() as first, folder() as second:
+        subject.part.save(first)
+        subject.part.save(second)
+        names = sorted(path.name for path in first.iterdir())
+        assert names == sorted(path.name for path in second.iterdir())
+        for name in names:
+            content = (first / name).read_bytes()
+            assert content == (second / name).read_bytes(), f"{name} differs between two savings"
+            if name.endswith(".json"):
+                json.loads(content)
+        loaded = part.cls.load(subject.config, first)
+    assert loaded.specials == subject.part.specials and loaded.vocab_size == subject.part.vocab_size, (
+        "specials or size"
+    )
+    for s in (*TRAPS, *CORPUS, text(draw)):
+        assert loaded.encode(s) == subject.part.encode(s), f"loaded, it encodes {s!r} otherwise"
+        assert loaded.encode(s, allow_special=True) == subject.part.encode(s, allow_special=True)
+
+
+@property_of(
+    "tokenizer",
+    statement="Training depends on the documents, not on their order.",
+    formula="train(π(x)) = train(x) in bytes",
+    catches="ties that are broken by what came first",
+    tier="bit",
+    examples=6,
+    excuse=untrainable,
+)
+def training_ignores_order(part: PartUnderTest, draw: Draw) -> None:
+    """Permute documents, repeated ones among them."""
+    config = part.bench.subject(part, draw).config
+    documents = (*CORPUS, "zq zq qz qz xk kx xk kx", "jv jv vj vj")
+    order = draw.permutation(len(documents)).tolist()
+    a, b = train_one(part.cls, config, documents), train_one(part.cls, config, tuple(documents[i] for i in order))
+    with folder() as first, folder() as second:
+        a.save(first)
+        b.save(second)
+        for path in sorted(first.iterdir()):
+            assert path.read_bytes() == (second / path.name).read_bytes(), (
+                f"{path.name} depends on the documents' order"
+            )
+
+
+@property_of(
+    "tokenizer",
+    statement="trained_size tells the size that training gives.",
+    formula="trained_size(config, specials) = |train(…)|",
+    catches="an embedding with too few rows",
+    tier="io",
+    examples=6,
+    excuse=untrainable,
+)
+def size_is_known_before(part: PartUnderTest, draw: Draw) -> None:
+    """Compare."""
+    subject = part.bench.subject(part, draw)
+    told = part.cls.trained_size(subject.config, SPECIALS)
+    assert told == subject.part.vocab_size, f"trained_size says {told}, training gave {subject.part.vocab_size}"
+
+
+@property_of(
+    "tokenizer",
+    statement="One that can't be trained says so when it is asked to.",
+    formula="trainable = False ⇒ train(…) raises UserError",
+    catches="a vocabulary that stays as it was, in silence",
+    tier="io",
+    examples=1,
+    excuse=lambda part: None if not part.cls.trainable else "it can be trained",
+)
+def training_is_refused(part: PartUnderTest, draw: Draw) -> None:
+    """Ask."""
+    tokenizer = part.cls(part.bench.subject(part, draw).config)
+    try:
+        tokenizer.train(CORPUS, SPECIALS)
+    except UserError:
+        return
+    raise AssertionError("it was trained in silence, though it is declared that it can't be")
+
+
+@property_of(
+    "tokenizer",
+    statement="Special tokens come in the order given, each is encoded to its one id and decoded to its spelling.",
+    formula="encode(t, allow_special) = [id(t)], decode_bytes([id(t)]) = bytes(t), id(t₁) < id(t₂) < …",
+    catches="special tokens that vanish in decoding, a table of them that is sorted",
+    tier="bit",
+    examples=8,
+)
+def specials_spell_themselves(part: PartUnderTest, draw: Draw) -> None:
+    """Each of them."""
+    tokenizer = ready(part, draw)
+    ids = [tokenizer.specials[name] for name in SPECIALS]
+    assert ids == sorted(ids), f"given as {SPECIALS}, their ids are {ids}"
+    for name, number in zip(SPECIALS, ids, strict=True):
+        assert tokenizer.encode(name, allow_special=True) == [number], f"{name} is not encoded to {number} alone"
+        assert tokenizer.decode_bytes([number]) == name.encode(), f"{number} is not decoded to {name}"
+
+
+@cache
+def _readers(part: PartUnderTest, told: str) -> list[Tokenizer]:
+    """What the part itself and every installed one make of a description."""
+    readers = {part.cls, *(record.load() for record in active().parts("tokenizer"))}
+    read = [reader.from_tokenizers_json(told) for reader in sorted(readers, key=lambda reader: reader.__name__)]
+    return [tokenizer for tokenizer in read if tokenizer is not None]
+
+
+@property_of(
+    "tokenizer",
+    statement="What it says of itself as a tokenizer.json is itself: whoever can read that encodes as it does.",
+    formula="∀ reader r of tokenizer.json: encode_r(s) = encode(s)",
+    catches="an export that forgets the pattern, a merge or the special tokens; siblings that break ties otherwise",
+    tier="bit",
+    examples=40,
+)
+def described_equals_itself(part: PartUnderTest, draw: Draw) -> None:
+    """Every installed part that reads the description, its library sibling among them."""
+    tokenizer = ready(part, draw)
+    told = tokenizer.as_tokenizers_json()
+    if told is None:
+        raise NotApplicable("it has no tokenizer.json")
+    json.loads(told)
+    found = _readers(part, told)
+    assert found, "no installed tokenizer can read its description"
+    s = text(draw) + draw.choice("trap", TRAPS)
+    for reader in found:
+        name = type(reader).__name__
+        assert reader.vocab_size == tokenizer.vocab_size, f"{name} reads {reader.vocab_size} ids"
+        assert reader.specials == tokenizer.specials, f"{name} reads the special tokens {reader.specials}"
+        for allow in (False, True):
+            theirs = reader.encode(s, allow_special=allow)
+            assert theirs == tokenizer.encode(s, allow_special=allow), f"{name} reads itself as another: {s!r}"
