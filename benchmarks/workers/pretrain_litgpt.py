@@ -26,6 +26,7 @@ def build(size: dict[str, Any]) -> tuple[Any, Any]:
         **(llama if size["shape"] == "llama" else gpt2),
     )
     model = GPT(config)
+    model.apply(model._init_weights)
     model.lm_head.weight = model.transformer.wte.weight
 
     def loss(ids: Any, targets: Any) -> Any:
