@@ -251,11 +251,6 @@ class Spec(Generic[PartT]):
         """Capabilities that the part's neighbours must offer."""
         return self.part.needs(self.config)
 
-    def with_options(self, **changes: Any) -> Spec[PartT]:
-        """The same part with some options changed (validated again)."""
-        options = {**self.config.model_dump(mode="python", exclude_unset=True), **changes}
-        return Spec(self.record, self.part.Config.model_validate(options))
-
     def dump(self) -> dict[str, Any]:
         """Plain data that ``read`` takes back, defaults written out."""
         name = self.name if self.record.distribution == "corelm" else self.record.qualified
