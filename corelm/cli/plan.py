@@ -91,7 +91,7 @@ def _passes(model: LanguageModel) -> dict[str, Any]:
     time = model.context
     whole = operations(model, time)
     last = sum(costs(model, Work(1, 1, time - 1)).values(), Cost())
-    state = state_size(model, time, torch.float32)
+    state = state_size(model, time, torch.float32, "cpu")
     return {
         "forward": {"tokens": time, "operations": sum(whole.values()), "by_section": whole},
         "decoding": {"tokens": time, "operations": last.operations, "reads": last.reads, "state_bytes": state},

@@ -234,7 +234,6 @@ def decoding_costs_what_is_declared(part: PartUnderTest, draw: Draw) -> None:
     statement="The state takes as many bytes as its slots declare.",
     formula="state_bytes(slots(window), tokens, dtype) · rows = Σ bytes of what is stored",
     catches="keys stored once per query head, a state of another type",
-    tolerance="equal; on CPUs, which multiply float32 faster, what is 16 bits wide may be kept as float32",
     tier="bit",
     examples=8,
 )
@@ -249,12 +248,9 @@ def state_takes_what_is_declared(part: PartUnderTest, draw: Draw) -> None:
     stored = [tensor for view in views if view for tensor in view.tensors.values()]
     if not all(floating(tensor) for tensor in stored):
         raise NotApplicable("it stores whole numbers, whose type a slot doesn't declare")
-    said = 2 * state_bytes(subject.part.slots(window), past + 1, dtype)
-    wide = 2 * state_bytes(subject.part.slots(window), past + 1, torch.promote_types(dtype, torch.float32))
+    said = 2 * state_bytes(subject.part.slots(window), past + 1, dtype, "cpu")
     weighed = sum(tensor.numel() * tensor.element_size() for tensor in stored)
-    assert weighed in (said, wide), (
-        f"after {past + 1} tokens the slots declare {said:,} bytes; stored are {weighed:,}"
-    )
+    assert weighed == said, f"after {past + 1} tokens the slots declare {said:,} bytes; stored are {weighed:,}"
 
 
 def _continued(part: PartUnderTest, draw: Draw, dtype: torch.dtype) -> tuple[Subject, Callable[[int], None]]:

@@ -64,12 +64,19 @@ class SlotSpec:
         window: of a growing slot: no query looks back further than this many tokens, itself included, so
             that storage may drop older ones. None: everything is kept.
         dtype: storage type; None means the type of what is written first.
+        widened: whether a CPU stores 16-bit numbers as float32, which it multiplies faster (not under autocast).
     """
 
     fields: Mapping[str, tuple[int, ...]]
     grows: bool
     window: int | None = None
     dtype: torch.dtype | None = None
+    widened: bool = False
+
+    def stored(self, dtype: torch.dtype, device: str) -> torch.dtype:
+        """What numbers of this type are stored as on this type of device."""
+        wide = self.widened and device == "cpu" and dtype.itemsize == 2 and not torch.is_autocast_enabled("cpu")
+        return self.dtype or (torch.float32 if wide else dtype)
 
 
 @dataclass(frozen=True)

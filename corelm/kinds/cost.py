@@ -131,18 +131,18 @@ def parameter_count(part: Spec[Any] | None, *place: Any) -> int:
     return sum(parameter.numel() for parameter in built.parameters()) if isinstance(built, nn.Module) else 0
 
 
-def state_bytes(slots: Mapping[str, SlotSpec], tokens: int, dtype: torch.dtype) -> int:
+def state_bytes(slots: Mapping[str, SlotSpec], tokens: int, dtype: torch.dtype, device: str) -> int:
     """Bytes that the state of one row takes after this many tokens, the last of which came alone.
 
     Args:
         slots: what is stored.
         tokens: so far.
-        dtype: of the activations, or what they are stored as: on CPUs attention may keep 16-bit keys as float32. Slots
-            of a fixed size hold sums over many tokens, in float32 or better.
+        dtype: of the activations. Slots of a fixed size hold sums over many tokens, in float32 or better.
+        device: type of the device, e.g. ``cpu``.
     """
     total = 0
     for slot in slots.values():
         kept = 1 if not slot.grows else tokens if slot.window is None else min(tokens, slot.window)
-        stored = slot.dtype or (dtype if slot.grows else torch.promote_types(dtype, torch.float32))
+        stored = slot.stored(dtype if slot.grows else torch.promote_types(dtype, torch.float32), device)
         total += sum(kept * torch.Size(shape).numel() * stored.itemsize for shape in slot.fields.values())
     return total

@@ -26,6 +26,6 @@ def operations(model: LanguageModel, time: int) -> dict[str, int]:
     return {name: cost.operations for name, cost in costs(model, Work(1, time)).items() if cost.operations}
 
 
-def state_size(model: LanguageModel, tokens: int, dtype: torch.dtype) -> int:
+def state_size(model: LanguageModel, tokens: int, dtype: torch.dtype, device: str) -> int:
     """Bytes that the state of one row takes after this many tokens; see ``state_bytes``."""
-    return sum(state_bytes(slots, tokens, dtype) for slots in model.slot_specs)
+    return sum(state_bytes(slots, tokens, dtype, device) for slots in model.slot_specs)

@@ -171,7 +171,8 @@ class GrowingSlot:
         kept = self._until(self.owner.length) if self.buffers else None
         for name, tensor in tensors.items():
             shape = (*tensor.shape[:-2], size, tensor.shape[-1])
-            buffer = torch.zeros(shape, dtype=self.spec.dtype or tensor.dtype, device=tensor.device)
+            dtype = kept.tensors[name].dtype if kept else self.spec.stored(tensor.dtype, tensor.device.type)
+            buffer = torch.zeros(shape, dtype=dtype, device=tensor.device)
             if kept is not None:
                 old = kept.tensors[name]
                 buffer[..., : old.shape[-2], :] = old

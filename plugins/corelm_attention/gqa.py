@@ -158,7 +158,7 @@ class GroupedQueryAttention(SoftmaxAttention):
     def slots(self, window: int | None) -> dict[str, SlotSpec]:
         """Rotated keys, and values."""
         token = (self.kv_heads, self.head_dim)
-        return {"kv": SlotSpec({"k": token, "v": token}, grows=True, window=window)}
+        return {"kv": SlotSpec({"k": token, "v": token}, grows=True, window=window, widened=True)}
 
     def forward(self, x: Float[Tensor, "batch time dim"], step: LayerStep) -> Float[Tensor, "batch time dim"]:
         """Mix the tokens."""

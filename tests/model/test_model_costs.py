@@ -47,7 +47,8 @@ def test_llama_2_7b_keeps_two_gibibytes_for_4096_tokens_in_16_bits():
     model = published("llama-2-7b")
     layers = 32 * (2 * (4 * 4096**2 + 3 * 4096 * 11_008) + 2 * 2 * 4096 * 4096)
     assert operations(model, 4096) == {"layers": 4096 * layers, "head": 4096 * 2 * 32_000 * 4096}
-    assert state_size(model, 4096, torch.bfloat16) == 2 * 2**30
+    assert state_size(model, 4096, torch.bfloat16, "cuda") == 2 * 2**30
+    assert state_size(model, 4096, torch.bfloat16, "cpu") == 4 * 2**30, "stored as float32"
     # A token that is decoded meets all others, and reads every weight but the embeddings of other tokens.
     last = total(model, Work(1, 1, 4095))
     assert last.operations == layers + 2 * 32_000 * 4096
@@ -103,7 +104,7 @@ def holds_as_counted(model) -> None:
     assert counted == total(model, Work(ROWS, 1, TIME)).operations
     slots = [slot.view().tensors for layer in range(model.depth) for slot in state.slots(layer).values()]
     stored = sum(tensor.numel() * tensor.itemsize for tensors in slots for tensor in tensors.values())
-    assert stored == ROWS * state_size(model, TIME + 1, torch.float64)
+    assert stored == ROWS * state_size(model, TIME + 1, torch.float64, "cpu")
 
 
 @given(st.integers(1, 4))
