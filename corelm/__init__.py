@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from corelm.hookspecs import hookimpl as hookimpl
     from corelm.model.loading import load as load
     from corelm.model.loading import load_tokenizer as load_tokenizer
+    from corelm.model.loading import write_tokenizer as write_tokenizer
     from corelm.pipeline.runner import run as run
     from corelm.recipe.reader import Recipe as Recipe
     from corelm.registration import Record
@@ -24,9 +25,10 @@ _LAZY = {
     "load_tokenizer": "corelm.model.loading",
     "Recipe": "corelm.recipe.reader",
     "run": "corelm.pipeline.runner",
+    "write_tokenizer": "corelm.model.loading",
 }
 
-__all__ = ["Recipe", "components", "hookimpl", "load", "load_tokenizer", "run"]
+__all__ = ["Recipe", "components", "hookimpl", "load", "load_tokenizer", "run", "write_tokenizer"]
 
 
 def components(kind: str | None = None) -> list[Record]:

@@ -26,7 +26,15 @@ FURTHER = 3
 """How many times its number of examples the property that is meant may take here, so that its power can be told."""
 MISSED = 1e-3
 """How often a bug may slip through the examples of the property that is meant for it."""
-DEAR = frozenset({"same_in_a_fresh_process", "import_is_quiet", "compiled_equals_eager", "processes_are_one"})
+DEAR = frozenset(
+    {
+        "same_in_a_fresh_process",
+        "import_is_quiet",
+        "compiled_equals_eager",
+        "compiled_step_equals_eager",
+        "processes_are_one",
+    }
+)
 """Laws that start processes or a compiler: they are held against the bugs only that they are meant for."""
 OWNERS = {
     "C2C": "thu-nics/C2C",

@@ -23,7 +23,8 @@ said without knowing the formula.""",
 It mixes no tokens and computes nothing of its own, so its branches can be replaced by ones that do as little as possible,
 and what is left over is the block's.""",
     "cleaner": """Cleaners drop documents or rewrite them, one after the other, as a stream that may be larger than the memory.
-What they did must be accounted for, and a document's fate must not depend on what comes after it.""",
+What they did must be accounted for, with counts and with samples that people can look at; nothing may come into a text that
+was not there; and a document's fate must not depend on what comes after it.""",
     "connection": """How sub-layers read from the residual stream and write to it; usually they read it as it is and add
 their result. Whatever else a connection does, writing nothing must change nothing, and tokens must not mix.""",
     "embedding": """The first step of a model: each token id is looked up in a table. The same table may serve at the other

@@ -27,10 +27,12 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "generate": ("generate", "let a model write"),
     "chat": ("chat", "talk with a model"),
     "evaluate": ("evaluate", "measure a model"),
+    "data": ("data", "look at data as a model will see them"),
     "report": ("report", "what a run did"),
     "compare": ("compare", "metrics of several runs side by side"),
     "import": ("import_", "read a model from another format"),
     "export": ("export", "write a model in another format"),
+    "tokenizer": ("tokenizer", "compare tokenizers on texts of yours"),
     "new": ("new", "begin a plugin of your own"),
 }
 """Verb → the module of this package that does it, and one line about it."""

@@ -61,6 +61,7 @@ def kind_facts(kind: str) -> dict[str, Any]:
 
 def part_facts(kind: str, name: str) -> dict[str, Any]:
     """What is known of a part."""
+    from corelm.cli.type_names import bound_name, type_name
     from corelm.registration import active
 
     record = active().find(kind, name)
@@ -69,12 +70,11 @@ def part_facts(kind: str, name: str) -> dict[str, Any]:
     for field, info in part.Config.model_fields.items():
         required = info.is_required()
         default = None if required else _plain(info.get_default(call_default_factory=True))
-        bounds = [str(bound) for bound in info.metadata if type(bound).__module__.startswith("annotated_types")]
-        annotation = inspect.formatannotation(info.annotation).replace("corelm.kinds.", "")
+        bounds = [text for text in map(bound_name, info.metadata) if text]
         options.append(
             {
                 "name": info.alias or field,
-                "type": annotation,
+                "type": type_name(info.annotation),
                 "required": required,
                 "default": default,
                 "bounds": bounds,

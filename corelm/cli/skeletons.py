@@ -111,7 +111,6 @@ class Margin(Sampler):
         "TrimmedLines",
         "Drops white space at the ends of lines.",
         '''from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from corelm.kinds import Cleaner, Text
 
@@ -125,10 +124,7 @@ class TrimmedLines(Cleaner):
             self.report.seen += 1
             self.report.kept += 1
             text = "\\n".join(line.rstrip() for line in document.text.split("\\n"))
-            if text != document.text:
-                self.report.count("trimmed", document.name)
-                document = replace(document, text=text)
-            yield document
+            yield document if text == document.text else self.note_rewritten(document, text, {"trimmed": 1})
 ''',
     ),
 }

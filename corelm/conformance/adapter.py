@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from corelm.conformance.bench import Bench, Subject, close, initialise
-from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.tiny import tiny
 from corelm.kinds.parameters import Linear, declared
 
@@ -161,6 +161,73 @@ def tokenwise(part: PartUnderTest, draw: Draw) -> None:
     y = wrapped(x)
     close(wrapped(x.flatten(0, 1)), y.flatten(0, 1), "flattened")
     close(wrapped(x[:, order]), y[:, order], "permuted tokens")
+
+
+@property_of(
+    "adapter",
+    statement="The map inside may be adapted in turn: merged() is one map that computes the same as all of it.",
+    formula="wrapped(x) = merged(x), base ← wrap(base)",
+    catches="a second addition that is lost when the first one is merged",
+    examples=6,
+)
+def bases_may_be_adapted_too(part: PartUnderTest, draw: Draw) -> None:
+    """Wrap the base of what has been wrapped."""
+    adapter, _, wrapped, x, seed = _ready(part, draw)
+    wrapped.base = _wrap(adapter, wrapped.base, seed + 1)
+    _disturb(wrapped, seed)
+    merged = wrapped.merged()
+    assert isinstance(merged, Linear), f"merged() gives a {type(merged).__name__}"
+    close(merged(x), wrapped(x), "two additions merged, and on their own")
+
+
+@property_of(
+    "adapter",
+    statement="A map without numbers, on the meta device, is wrapped without any: the same tensors, nothing drawn.",
+    formula="names, shapes, types on meta = names, shapes, types on the CPU",
+    catches="gigabytes of noise for a model that is only planned",
+    tier="bit",
+    examples=5,
+)
+def wraps_maps_without_numbers(part: PartUnderTest, draw: Draw) -> None:
+    """On meta and on the CPU."""
+    adapter, bare, wrapped, _, _ = _ready(part, draw)
+    generator = draw.generator()
+    before = generator.get_state()
+    ghost = adapter.wrap(bare.to("meta"), "layers.0.attention.query", generator)
+    solid = [name for name, p in ghost.named_parameters() if not p.is_meta]
+    assert not solid, f"the map is on the meta device, and has numbers: {', '.join(solid)}"
+    sizes = [[(name, tuple(p.shape), p.dtype) for name, p in one.named_parameters()] for one in (ghost, wrapped)]
+    assert sizes[0] == sizes[1], f"{sizes[0]} on the meta device, {sizes[1]} on the CPU"
+    assert torch.equal(generator.get_state(), before), "numbers were drawn for a map that has none"
+
+
+@property_of(
+    "adapter",
+    statement="A part that takes a name of the field begins as that name means: lora's first factor is uniform in "
+    "±1/√inputs, its second zero.",
+    formula="A ~ U(−1/√n, 1/√n), B = 0",
+    catches="noise of another size, with which a learning rate of the literature is another one; noise of one sign",
+    tier="stat",
+    tolerance="4096 draws or more: their deviation errs by 0.7 %, their mean by 1.6 % of it; six times that come once in 10⁸.",
+    examples=3,
+)
+def begins_as_its_name_says(part: PartUnderTest, draw: Draw) -> None:
+    """Hu et al., 2021, arXiv:2106.09685, with the bounds of their code."""
+    if getattr(part.cls, "formula", part.name) != "lora":
+        raise NotApplicable("its name promises no beginning")
+    linear = Linear(4096, 5)
+    initialise(linear, draw.seed(), generic=True)
+    wrapped = _wrap(part.bench.subject(part, draw).part, linear, draw.seed())
+    added = {name: (p.detach(), info) for name, p, info in declared(wrapped) if not name.startswith("base.")}
+    for name, (values, info) in added.items():
+        if info.constant is not None:
+            assert not values.any(), f"{name} doesn't begin at zero"
+            continue
+        bound = info.fan_in**-0.5
+        share = float(values.std()) / (bound / 3**0.5)
+        assert float(values.abs().max()) <= bound, f"{name} begins beyond ±1/√{info.fan_in}"
+        assert abs(share - 1) < 0.05, f"the deviation of {name} is {share:.2f} times that of U(±1/√{info.fan_in})"
+        assert abs(float(values.mean())) < 0.1 * bound, f"{name} begins with a mean of {float(values.mean()):.3g}"
 
 
 @property_of(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from corelm.conformance import policy_gradient, preference
+from corelm.conformance import aligner_rows, policy_gradient, preference
 from corelm.conformance.aligner_bench import chosen_rows, job, prepared
 from corelm.conformance.bench import close, same_bits
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
@@ -24,7 +24,7 @@ from corelm.kinds.trainer import Processes
 MINIMUM = 6
 """So many of these properties must say something about every part of the kind, and hold."""
 
-__all__ = ["Threads", "policy_gradient", "preference"]
+__all__ = ["Threads", "aligner_rows", "policy_gradient", "preference"]
 
 Made = TypeVar("Made")
 
@@ -36,16 +36,21 @@ def _offline(part: PartUnderTest) -> str | None:
 
 @property_of(
     "aligner",
-    statement="The reference and the reward model get no gradient and keep their bits and their mode.",
+    statement="The reference and the reward model get no gradient and keep their bits; whatever mode they come in, they are "
+    "put into that of evaluation.",
     formula="∇ref = ∅, ref after = ref before",
-    catches="a reference that is trained along",
+    catches="a reference that is trained along, or whose dropout is on",
     tier="bit",
     examples=3,
 )
 def others_stay_frozen(part: PartUnderTest, draw: Draw) -> None:
     """One step of descent on what the aligner gives."""
-    alignment, given, _ = prepared(part, draw)
+    subject = part.bench.subject(part, draw)
+    given = job(part, subject.config, draw)
     others = {role: model for role, model in given.models.items() if role != "policy"}
+    for model in others.values():
+        model.module.train()
+    alignment = subject.part.prepare(given)
     before = {role: weights(model.module) for role, model in others.items()}
     batch = next(alignment.streams(Processes()))
     alignment.objective.evaluate(alignment.trained, batch).total.backward()
@@ -61,14 +66,18 @@ def others_stay_frozen(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "aligner",
-    statement="The policy receives a finite gradient, and has a finite loss and detached figures.",
+    statement="The policy receives a finite gradient, and has a finite loss and detached figures; it is in the mode of what is "
+    "trained.",
     formula="0 < |∇policy| < ∞",
-    catches="a detached policy",
+    catches="a detached policy, one whose dropout stays off while a wrapper is in training mode",
     examples=3,
 )
 def policy_learns(part: PartUnderTest, draw: Draw) -> None:
     """A backward pass."""
     alignment, _, _ = prepared(part, draw)
+    for mode in (True, False):
+        alignment.trained.module.train(mode)
+        assert alignment.policy.module.training == mode, f"training {mode} is set, of the policy {not mode}"
     # The first batch of a rollout can have advantages of exactly zero; some batch must not.
     total = torch.zeros((), dtype=torch.float64)
     for batch in itertools.islice(alignment.streams(Processes()), 2):

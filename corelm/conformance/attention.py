@@ -26,7 +26,7 @@ __all__ = ["attention_formula", "attention_state", "attention_whole", "residual"
     formula="x_s changed for s > t ⇒ y_0 … y_t the same",
     catches="a diagonal off by one, an additive mask of −1e4, time and heads mixed up by a reshape",
     tier="bit",
-    examples=30,
+    examples=32,
 )
 def causal(part: PartUnderTest, draw: Draw) -> None:
     """Replace the future."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,11 +10,12 @@ from torch import Tensor
 
 from corelm.conformance.attention_bench import needs, ready
 from corelm.conformance.bench import close
-from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.harness import Everything, ScoreBias, causal_rules, layer_step
 from corelm.kinds.attention import Heads
 from corelm.kinds.carriers import LayerStep
 from corelm.kinds.component import ComponentConfig
+from corelm.kinds.parameters import declared
 
 
 def definition(heads: Heads, step: LayerStep) -> Tensor:
@@ -48,7 +50,7 @@ def definition(heads: Heads, step: LayerStep) -> Tensor:
     formula="y = Σ wₛ vₛ, w = exp(c) / (Σ exp(c) + exp(sink)), c = cap · tanh(scale · q·k / cap) + bias",
     catches="another scale, a cap after the bias, a sink that is left out, heads that read another group's keys",
     tolerance="Both are float64; scores of some hundreds lose two or three digits in exp.",
-    examples=30,
+    examples=49,
 )
 def equals_the_definition(part: PartUnderTest, draw: Draw) -> None:
     """Compare with the definition, with gradients and without, for these may take different kernels."""
@@ -71,3 +73,38 @@ def equals_the_definition(part: PartUnderTest, draw: Draw) -> None:
         close(attention(x, layer_step(batch, time, **facts)), expected, "without gradients, and by definition", 1e-9)
     found = attention(x.requires_grad_(), layer_step(batch, time, **facts))
     close(found, expected, "with gradients, and by definition", 1e-9)
+
+
+def _spread(values: Tensor, low: float, high: float) -> float:
+    """How far the share of values up to any value is from an even spread between two bounds."""
+    even = ((values.sort().values - low) / (high - low)).clamp(0, 1)
+    place = torch.arange(len(values) + 1, dtype=values.dtype) / len(values)
+    return float(torch.stack([(even - place[1:]).abs(), (even - place[:-1]).abs()]).max())
+
+
+@property_of(
+    "attention",
+    statement="Mixers of a name whose decay is exp(−rate · softplus(step)) begin as that name says: with rates evenly in "
+    "[1, 16], and steps evenly in the logarithm of [0.001, 0.1].",
+    formula="exp(A) ~ U(1, 16), ln softplus(b) ~ U(ln 0.001, ln 0.1) over the heads",
+    catches="heads that all remember alike, biases of one for all, steps that are spread evenly where their logarithm is meant",
+    tolerance="64 heads: an even spread leaves 1/64 of them, a good sequence twice as much; drawn ones 0.17 in 95 of 100.",
+    tier="stat",
+    examples=3,
+)
+def memories_of_its_name(part: PartUnderTest, draw: Draw) -> None:
+    """Of Mamba-2 (arXiv:2405.21060) and Gated DeltaNet (arXiv:2412.06464), by their authors' code."""
+    if getattr(part.cls, "formula", part.name) not in ("mamba2", "gated-delta"):
+        raise NotApplicable("its name promises no decays")
+    sizes = {"head_dim": 1, "key_heads": None, "key_dim": 1, "value_dim": 1, "least_step": 0.0, "most_step": None}
+    subject = part.bench.subject(part, draw, heads=64, **sizes)
+    given = {
+        info.role: torch.tensor(info.constant, dtype=torch.float64)
+        for _, _, info in declared(subject.part)
+        if isinstance(info.constant, tuple)
+    }
+    assert given.keys() == {"vector", "bias"}, f"of its own values begin {sorted(given)}; meant are rates and steps"
+    rates, steps = given["vector"].exp(), torch.nn.functional.softplus(given["bias"]).log()
+    found = {"rates": _spread(rates, 1.0, 16.0), "steps": _spread(steps, math.log(1e-3), math.log(0.1))}
+    for name, apart in found.items():
+        assert apart < 0.2, f"the spread of the {name} over 64 heads is {apart:.2f} off"

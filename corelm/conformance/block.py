@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, get_args
 
 import torch
 from torch import Tensor
@@ -11,22 +12,51 @@ from torch import Tensor
 from corelm.conformance.bench import Bench, Subject, close, initialise
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.harness import AddTo, PlainNorm, TokenwiseAttention, TokenwiseFeedForward, layer_step
-from corelm.kinds.block import BlockParts
+from corelm.kinds.block import BlockParts, Connection
 from corelm.kinds.component import ComponentConfig
 from corelm.kinds.norm import Norm
 
 MINIMUM = 4
 """So many of these properties must say something about every part of the kind, and hold."""
 
+Map = Callable[[Tensor], Tensor]
 
-def _parts(layer: Any, *, attention: bool = True, feedforward: bool = True) -> BlockParts:
+
+def _parts(
+    layer: Any,
+    *,
+    attention: bool = True,
+    feedforward: bool = True,
+    norm: Callable[[int], Norm] = lambda dim: PlainNorm(ComponentConfig(), dim),
+    connection: type[Connection] = AddTo,
+) -> BlockParts:
     plain = ComponentConfig()
     return BlockParts(
         attention=TokenwiseAttention(plain, layer) if attention else None,
         feedforward=TokenwiseFeedForward(plain, layer) if feedforward else None,
-        norm=lambda dim: PlainNorm(plain, dim),
-        connection=AddTo(plain, layer),
+        norm=norm,
+        connection=connection(plain, layer),
     )
+
+
+class _TwoStreams(AddTo):
+    """Two streams side by side, of which branches see the sum."""
+
+    def enter(self, embedding: Tensor) -> Tensor:
+        """Twice."""
+        return torch.cat((embedding, embedding), -1)
+
+    def read(self, streams: Tensor) -> Tensor:
+        """The sum."""
+        return sum(streams.chunk(2, -1), torch.zeros(()))
+
+    def write(self, streams: Tensor, y: Tensor, *, keep: Tensor | None = None) -> Tensor:
+        """To the first of them."""
+        return (streams if keep is None else self.enter(keep)) + torch.cat((y, 0 * y), -1)
+
+    def exit(self, streams: Tensor) -> Tensor:
+        """The sum."""
+        return self.read(streams)
 
 
 class BlockBench(Bench):
@@ -34,6 +64,7 @@ class BlockBench(Bench):
 
     kind = "block"
     module = True
+    hints = {"alpha": (1.0, 0.5, -1.0, 2.0), "beta": (1.0, 0.5, -1.0)}
 
     def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
         """Built with the layer's context; the parts are made when it is built."""
@@ -66,21 +97,26 @@ def _run(block: Any, x: Tensor, step: Any = None) -> Tensor:
 
 @property_of(
     "block",
-    statement="Where every branch returns zero, the block is the identity (unless its layout normalises the stream).",
-    formula="f = g = 0 ⇒ block(x) = x",
-    catches="a norm on the residual path, a stream that is scaled or added twice",
+    statement="Where every branch returns zero, the block is the identity (unless its layout normalises the stream), on "
+    "however many streams the connection carries.",
+    formula="f = g = 0 ⇒ block(s) = s",
+    catches="a norm on the residual path, a stream that is scaled or added twice, streams that one of them replaces",
     examples=30,
 )
 def identity_at_zero_branches(part: PartUnderTest, draw: Draw) -> None:
-    """Silence the branches."""
+    """Silence the branches; on one stream, and on two."""
     subject = part.bench.subject(part, draw, alpha=1.0, carry="stream")
-    if getattr(subject.config, "layout", None) == "post":
+    config, layer = subject.config, subject.context
+    if getattr(config, "layout", None) == "post":
         raise NotApplicable("post-norm normalises the stream by definition")
-    x = draw.normal(2, 3, subject.context.dim, scale=draw.scale())
-    with torch.no_grad():
-        for branch in (subject.part.attention, subject.part.feedforward):
-            branch.map.weight.zero_()
-    close(_run(subject.part, x), x, "the block with silent branches and its input", 1e-12)
+    for connection, width in ((AddTo, layer.dim), (_TwoStreams, 2 * layer.dim)):
+        block: Any = part.cls(config, layer, _parts(layer, connection=connection))
+        initialise(block.double(), draw.seed(), generic=True).eval()
+        streams = draw.normal(2, 3, width, scale=draw.scale())
+        with torch.no_grad():
+            for branch in (block.attention, block.feedforward):
+                branch.map.weight.zero_()
+        close(_run(block, streams), streams, "the block with silent branches and its input", 1e-12)
 
 
 @property_of(
@@ -123,22 +159,25 @@ def runs_each_branch_once(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "block",
-    statement="A layer may lack its attention or its feed-forward: the rest goes on.",
-    formula="block without f, or without g, is defined",
+    statement="A layer may lack its attention, its feed-forward or both: the rest goes on, and nothing is nothing.",
+    formula="block without f, or without g, is defined; without both it is the identity",
     catches="a block that needs both",
     tier="io",
     examples=10,
 )
 def branches_may_be_missing(part: PartUnderTest, draw: Draw) -> None:
-    """Leave one out."""
+    """Leave one out, then the other, then both."""
     subject = part.bench.subject(part, draw)
-    lacking = draw.choice("lacking", ["attention", "feedforward"])
-    block = part.cls(subject.config, subject.context, _parts(subject.context, **{lacking: False})).double().eval()
-    torch.nn.init.normal_(
-        next(m for n, m in block.named_parameters() if n.endswith("map.weight")), generator=draw.generator()
-    )
-    y = _run(block, draw.normal(2, 3, subject.context.dim))
-    assert y.shape == (2, 3, subject.context.dim) and y.isfinite().all(), f"without {lacking}: {tuple(y.shape)}"
+    x = draw.normal(2, 3, subject.context.dim)
+    for lacking in (["attention"], ["feedforward"], ["attention", "feedforward"]):
+        has = {name: name not in lacking for name in ("attention", "feedforward")}
+        parts = _parts(subject.context, attention=has["attention"], feedforward=has["feedforward"])
+        block: Any = initialise(
+            part.cls(subject.config, subject.context, parts).double(), draw.seed(), generic=True
+        ).eval()
+        y = _run(block, x)
+        assert y.shape == x.shape and y.isfinite().all(), f"without {' and '.join(lacking)}: {tuple(y.shape)}"
+    assert torch.equal(y, x), "without both branches it changes the stream"
 
 
 @property_of(
@@ -164,45 +203,66 @@ def both_branches_matter(part: PartUnderTest, draw: Draw) -> None:
             branch.map.weight.copy_(kept)
 
 
-Map = Callable[[Tensor], Tensor]
-LAYOUTS: dict[str, Callable[[Tensor, Map, Map, Map, float, float], Tensor]] = {
-    "pre": lambda x, f, g, n, a, b: _twice(x, f, g, lambda z, h: a * z + b * h(n(z))),
-    "post": lambda x, f, g, n, a, b: _twice(x, f, g, lambda z, h: n(a * z + b * h(z))),
-    "branch-post": lambda x, f, g, n, a, b: _twice(x, f, g, lambda z, h: a * z + b * n(h(z))),
-    "sandwich": lambda x, f, g, n, a, b: _twice(x, f, g, lambda z, h: a * z + b * n(h(n(z)))),
-    "parallel": lambda x, f, g, n, a, b: a * x + b * (f(n(x)) + g(n(x))),
-    "parallel-norms": lambda x, f, g, n, a, b: a * x + b * (f(n(x)) + g(n(x))),
+@dataclass(frozen=True)
+class Wiring:
+    """Where a layout has its norms: before a sub-layer, one per branch before or after it, after the sum."""
+
+    before: bool = False
+    own: bool = False
+    after: bool = False
+    last: bool = False
+    side_by_side: bool = False
+
+
+LAYOUTS: Final[Mapping[str, Wiring]] = {
+    "pre": Wiring(before=True),
+    "post": Wiring(last=True),
+    "branch-post": Wiring(after=True),
+    "sandwich": Wiring(before=True, after=True),
+    "parallel": Wiring(before=True, side_by_side=True),
+    "parallel-norms": Wiring(own=True, side_by_side=True),
 }
-"""What layouts of these names make of a stream: attention f, feed-forward g, norm n, factors a and b."""
+"""What layouts of these names mean."""
 
 
-def _twice(x: Tensor, f: Map, g: Map, update: Callable[[Tensor, Map], Tensor]) -> Tensor:
-    """Attention first, then the feed-forward."""
-    return update(update(x, f), g)
+def wired(x: Tensor, layout: Wiring, branches: Sequence[Map], norm: Map, config: Any) -> Tensor:
+    """What a block of this layout makes of a stream: attention first, then the feed-forward, or both at once."""
+    normed = getattr(config, "carry", "stream") == "normed"
+    for together in [branches] if layout.side_by_side else [[branch] for branch in branches]:
+        h = norm(x) if layout.before or normed else x
+        given = [branch(norm(h) if layout.own else h) for branch in together]
+        added = torch.stack([norm(y) if layout.after else y for y in given]).sum(0)
+        x = getattr(config, "alpha", 1.0) * (h if normed else x) + getattr(config, "beta", 1.0) * added
+        x = norm(x) if layout.last else x
+    return x
+
+
+def _layouts(part: PartUnderTest) -> list[str]:
+    info = part.cls.Config.model_fields.get("layout")
+    return [name for name in LAYOUTS if info and name in get_args(info.annotation)]
 
 
 @property_of(
     "block",
-    statement="A layout that takes a name of the field is wired as that name means.",
-    formula="pre: x + f(n(x)); post: n(x + f(x)); branch-post: x + n(f(x)); sandwich: x + n(f(n(x))); parallel: x + f + g",
+    statement="A layout that takes a name of the field is wired as that name means, whatever is carried on.",
+    formula="pre: x + f(n(x)); post: n(x + f(x)); branch-post: x + n(f(x)); sandwich: x + n(f(n(x))); parallel: "
+    "x + f(n(x)) + g(n(x)); αx + βf with factors; carry normed: n(x) for x",
     catches="a norm on the wrong side of the sum, branches in another order, a factor on the wrong term",
     tolerance="The same sums in float64.",
-    examples=20,
-    excuse=lambda part: None if "layout" in part.cls.Config.model_fields else "it has no layouts with names",
+    examples=37,
+    excuse=lambda part: None if _layouts(part) else "it has no layouts with names",
 )
 def layout_of_its_name(part: PartUnderTest, draw: Draw) -> None:
-    """Written out, with a norm that has no parameters."""
-    subject = part.bench.subject(part, draw, carry="stream")
-    config, layer = subject.config, subject.context
-    if config.layout not in LAYOUTS:
-        raise NotApplicable(f"the kit knows no layout {config.layout!r}")
-    parts = _parts(layer)
-    parts.norm = _Unweighted
-    block: Any = initialise(part.cls(config, layer, parts).double(), draw.seed(), generic=True).eval()
-    x, norm = draw.normal(2, 3, layer.dim), _Unweighted(layer.dim)
-    maps = (block.attention.map, block.feedforward.map)
-    expected = LAYOUTS[config.layout](x, *maps, norm, getattr(config, "alpha", 1.0), getattr(config, "beta", 1.0))
-    close(_run(block, x), expected, f"the block and the layout {config.layout}")
+    """Each of them written out, with a norm that has no parameters."""
+    subject = part.bench.subject(part, draw)
+    layer, norm = subject.context, _Unweighted(subject.context.dim)
+    x = draw.normal(2, 3, layer.dim)
+    for layout in _layouts(part):
+        config = subject.config.model_copy(update={"layout": layout})
+        block: Any = part.cls(config, layer, _parts(layer, norm=_Unweighted))
+        initialise(block.double(), draw.seed(), generic=True).eval()
+        expected = wired(x, LAYOUTS[layout], (block.attention.map, block.feedforward.map), norm, config)
+        close(_run(block, x), expected, f"the block and the layout {layout}")
 
 
 class _Unweighted(Norm):

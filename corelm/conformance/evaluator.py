@@ -9,59 +9,20 @@ from typing import Any
 
 import torch
 
-from corelm.conformance.bench import Bench, Subject, same_bits
+from corelm.conformance import evaluator_figures
+from corelm.conformance.bench import same_bits
+from corelm.conformance.evaluator_bench import measure, ready
+from corelm.conformance.evaluator_figures import lengthened
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
-from corelm.conformance.tiny import VOCAB, Silent, tiny, weights
+from corelm.conformance.tiny import VOCAB, weights
 from corelm.errors import UserError
 from corelm.kinds.language_model import Likelihood, Request
-from corelm.kinds.records import Choice, Conversation, Labelled, Message, Preference, Record, Text
+from corelm.kinds.records import Choice, Labelled, Message, Preference, Record, Text
 
 MINIMUM = 3
 """So many of these properties must say something about every part of the kind, and hold."""
 
-TEXTS = (
-    "The cat sat.",
-    "def f(x):\n    return x",
-    "aaa bbb ccc",
-    "It is so, isn't it?",
-    "one two three four",
-    "z y x",
-)
-
-
-class EvaluatorBench(Bench):
-    """Six records of the type that the part reads."""
-
-    kind = "evaluator"
-    pins = {"data": None, "limit": None, "tokens": None, "answer_tokens": 4, "max_new_tokens": 4, "shots": 0}
-
-
-def records(reads: str) -> list[Record]:
-    """A few records of each type."""
-    made: dict[str, Any] = {
-        "text": lambda n, t: Text(t, f"text {n}"),
-        "conversation": lambda n, t: Conversation((Message("user", t), Message("assistant", "ok")), f"chat {n}"),
-        "preference": lambda n, t: Preference((Message("user", t),), "yes", f"no {n}", f"pair {n}"),
-        "labelled": lambda n, t: Labelled(t, n % 2, f"label {n}"),
-        "choice": lambda n, t: Choice((t,), (" so", " no", f" {n}"), n % 3, f"choice {n}"),
-    }
-    return [made[reads](n, t) for n, t in enumerate(TEXTS)]
-
-
-def _measure(
-    part: PartUnderTest, subject: Subject, model: Any, given: list[Record], judge: Any = None
-) -> dict[str, float]:
-    more = {"judge": judge} if part.cls.judged else {}
-    metrics: dict[str, float] = subject.part.evaluate(model, given, Silent(), **more)
-    return metrics
-
-
-def _ready(part: PartUnderTest, draw: Draw, **pins: Any) -> tuple[Subject, Any, list[Record], Any]:
-    subject = part.bench.subject(part, draw, **pins)
-    seed = draw.seed()
-    head = {"reward-model": "scalar", "classifier": "classifier"}.get(part.cls.model_kind, "")
-    judge = tiny(seed + 1, head="scalar") if part.cls.judged else None
-    return subject, tiny(seed, head=head), records(part.cls.reads(subject.config)), judge
+__all__ = ["evaluator_figures"]
 
 
 @property_of(
@@ -74,9 +35,9 @@ def _ready(part: PartUnderTest, draw: Draw, **pins: Any) -> tuple[Subject, Any, 
 )
 def order_is_free(part: PartUnderTest, draw: Draw) -> None:
     """Permute records."""
-    subject, model, given, judge = _ready(part, draw)
-    first = _measure(part, subject, model, given, judge)
-    other = _measure(part, subject, model, [given[i] for i in draw.permutation(len(given)).tolist()], judge)
+    subject, model, given, judge = ready(part, draw)
+    first = measure(part, subject, model, given, judge)
+    other = measure(part, subject, model, [given[i] for i in draw.permutation(len(given)).tolist()], judge)
     assert set(first) == set(other), f"metrics {sorted(first)} and {sorted(other)}"
     for name, value in first.items():
         assert math.isclose(value, other[name], rel_tol=1e-6, abs_tol=1e-9), (
@@ -94,14 +55,14 @@ def order_is_free(part: PartUnderTest, draw: Draw) -> None:
 )
 def model_is_only_read(part: PartUnderTest, draw: Draw) -> None:
     """In training mode beforehand."""
-    subject, model, given, judge = _ready(part, draw)
+    subject, model, given, judge = ready(part, draw)
     model.train()
     before = weights(model)
-    first = _measure(part, subject, model, given, judge)
+    first = measure(part, subject, model, given, judge)
     assert same_bits(before, weights(model)), "parameters changed"
     assert model.training, "the model was left in evaluation mode"
     assert all(p.grad is None for p in model.parameters()), "gradients are left behind"
-    assert first == _measure(part, subject, model, given, judge), "measured twice, it gives two results"
+    assert first == measure(part, subject, model, given, judge), "measured twice, it gives two results"
 
 
 @property_of(
@@ -114,8 +75,8 @@ def model_is_only_read(part: PartUnderTest, draw: Draw) -> None:
 )
 def metrics_are_floats(part: PartUnderTest, draw: Draw) -> None:
     """Names and types."""
-    subject, model, given, judge = _ready(part, draw)
-    metrics = _measure(part, subject, model, given, judge)
+    subject, model, given, judge = ready(part, draw)
+    metrics = measure(part, subject, model, given, judge)
     for name, value in metrics.items():
         assert type(value) is float and not math.isnan(value), f"{name} = {value!r}"
         if name.startswith("accuracy") and not name.endswith("_stderr"):
@@ -134,10 +95,10 @@ def metrics_are_floats(part: PartUnderTest, draw: Draw) -> None:
 )
 def means_are_means(part: PartUnderTest, draw: Draw) -> None:
     """The headline over each record twice, under another name; names may seed what a model writes, so it is greedy."""
-    subject, model, given, judge = _ready(part, draw, sampler=[{"use": "greedy"}])
+    subject, model, given, judge = ready(part, draw, sampler=[{"use": "greedy"}])
     twice = [*given, *(replace(record, name=f"{record.name} again") for record in given)]
-    once = _measure(part, subject, model, given, judge)[subject.part.headline]
-    both = _measure(part, subject, model, twice, judge)[subject.part.headline]
+    once = measure(part, subject, model, given, judge)[subject.part.headline]
+    both = measure(part, subject, model, twice, judge)[subject.part.headline]
     assert math.isclose(once, both, rel_tol=1e-5, abs_tol=1e-8), f"{subject.part.headline} is {once}, doubled {both}"
 
 
@@ -157,8 +118,8 @@ def means_are_means(part: PartUnderTest, draw: Draw) -> None:
 )
 def fitting_helps(part: PartUnderTest, draw: Draw) -> None:
     """Thirty steps on the very texts."""
-    subject, model, given, judge = _ready(part, draw)
-    before = _measure(part, subject, model, given, judge)[subject.part.headline]
+    subject, model, given, judge = ready(part, draw)
+    before = measure(part, subject, model, given, judge)[subject.part.headline]
     texts = [model.tokenizer.encode(r.text) for r in given if isinstance(r, Text)]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(30):
@@ -167,7 +128,7 @@ def fitting_helps(part: PartUnderTest, draw: Draw) -> None:
             row = torch.tensor([[model.tokenizer.end_of_text, *ids]])
             (-model.logprobs(row[:, :-1], row[:, 1:]).mean()).backward()
         optimizer.step()
-    after = _measure(part, subject, model, given, judge)[subject.part.headline]
+    after = measure(part, subject, model, given, judge)[subject.part.headline]
     assert after < 0.8 * before, f"{subject.part.headline} was {before:.3f}, after fitting it is {after:.3f}"
 
 
@@ -181,9 +142,9 @@ def fitting_helps(part: PartUnderTest, draw: Draw) -> None:
 )
 def errors_shrink_with_the_root(part: PartUnderTest, draw: Draw) -> None:
     """Every record twice."""
-    subject, model, given, judge = _ready(part, draw, sampler=[{"use": "greedy"}])
+    subject, model, given, judge = ready(part, draw, sampler=[{"use": "greedy"}])
     twice = [*given, *(replace(record, name=f"{record.name} again") for record in given)]
-    once, both = (_measure(part, subject, model, some, judge) for some in (given, twice))
+    once, both = (measure(part, subject, model, some, judge) for some in (given, twice))
     told = {name: both[name] / value for name, value in once.items() if name.endswith("_stderr") and value > 0}
     if not told:
         raise NotApplicable("it tells no standard error above zero here")
@@ -202,11 +163,11 @@ def errors_shrink_with_the_root(part: PartUnderTest, draw: Draw) -> None:
 )
 def guessing_costs_its_bits(part: PartUnderTest, draw: Draw) -> None:
     """All parameters zero, a token per byte, characters of several bytes."""
-    subject, model, given, _ = _ready(part, draw)
+    subject, model, given, _ = ready(part, draw)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    found = _measure(part, subject, model, [*given, Text("naïve 日本語", "several bytes")])["bits_per_byte"]
+    found = measure(part, subject, model, [*given, Text("naïve 日本語", "several bytes")])["bits_per_byte"]
     assert math.isclose(found, math.log2(VOCAB), rel_tol=1e-6), (
         f"{found:.6f} bits, guessing costs {math.log2(VOCAB):.6f}"
     )
@@ -266,17 +227,19 @@ def _exam(reads: str) -> list[Record]:
     formula="model = oracle ⇒ accuracy = 1, se = 0; model = ¬oracle ⇒ accuracy = 0",
     catches="another record's answer, an answer counted from one, the least likely ending",
     tier="bit",
-    examples=2,
+    examples=6,
     excuse=lambda part: None if str(part.cls.headline).startswith("accuracy") else "it measures no accuracy",
 )
 def knowing_all_is_one(part: PartUnderTest, draw: Draw) -> None:
     """Scored by a script; what judges rows of tokens has its scores replaced."""
-    subject, model, _, _ = _ready(part, draw)
+    subject, model, _, _ = ready(part, draw)
     given = _exam(part.cls.reads(subject.config))
     for right in (True, False):
         knowing = _Knowing(right)
         examined = knowing if part.cls.model_kind == "model" else knowing.judge(model)
-        metrics = _measure(part, subject, examined, given)
+        far = part.cls.model_kind != "model" and draw.choice("longer than the context", [False, True])
+        exam = [lengthened(record) for record in given] if far else given
+        metrics = measure(part, subject, examined, exam)
         for name in (name for name in metrics if name.startswith("accuracy") and not name.endswith("_stderr")):
             assert metrics[name] == float(right), (
                 f"{name} is {metrics[name]}, known was {'all' if right else 'nothing'}"
@@ -296,12 +259,12 @@ def knowing_all_is_one(part: PartUnderTest, draw: Draw) -> None:
 )
 def batches_make_no_difference(part: PartUnderTest, draw: Draw) -> None:
     """One by one, four at a time, and all."""
-    subject, model, given, judge = _ready(part, draw)
+    subject, model, given, judge = ready(part, draw)
     found = []
     for size in (1, 4, 16):
         config = type(subject.config).model_validate({**subject.config.model_dump(), "batch": size})
         other = replace(subject, part=part.cls(config), config=config)
-        found.append(_measure(part, other, model, given, judge))
+        found.append(measure(part, other, model, given, judge))
     for size, metrics in zip((4, 16), found[1:], strict=True):
         for name, value in metrics.items():
             wanted = found[0][name]
@@ -320,9 +283,9 @@ def batches_make_no_difference(part: PartUnderTest, draw: Draw) -> None:
 )
 def nothing_is_no_result(part: PartUnderTest, draw: Draw) -> None:
     """No records."""
-    subject, model, _, judge = _ready(part, draw)
+    subject, model, _, judge = ready(part, draw)
     try:
-        found = _measure(part, subject, model, [], judge)
+        found = measure(part, subject, model, [], judge)
     except UserError:
         return
     raise AssertionError(f"of no records it measured {found}")

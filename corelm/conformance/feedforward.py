@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from corelm.conformance import residual
+from corelm.conformance import feedforward_sizes, residual
 from corelm.conformance.bench import Bench, Subject, close
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.harness import layer_step
@@ -18,7 +18,7 @@ from corelm.kinds.parameters import declared
 MINIMUM = 4
 """So many of these properties must say something about every part of the kind, and hold."""
 
-__all__ = ["residual"]
+__all__ = ["feedforward_sizes", "residual"]
 
 
 class FeedForwardBench(Bench):

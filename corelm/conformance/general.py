@@ -263,8 +263,9 @@ def meta_construction(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "*",
-    statement="Every parameter has a declared role; biases begin at zero or at values of their own, maps say their inputs.",
-    catches="nn.Linear or nn.Parameter instead of Linear and declare, a bias that begins at one like a gain",
+    statement="Every parameter has a declared role; biases begin at zero or at values of their own, gains at one (or at zero "
+    "where they are distances from it), maps say their inputs.",
+    catches="nn.Linear or nn.Parameter instead of Linear and declare, a bias that begins at one like a gain, a gain of −1",
     tier="io",
     examples=15,
     excuse=_not_module,
@@ -279,6 +280,8 @@ def roles_are_declared(part: PartUnderTest, draw: Draw) -> None:
             assert info.fan_in in parameter.shape, f"{name} {tuple(parameter.shape)} says fan_in={info.fan_in}"
         if info.role == "bias" and isinstance(info.constant, int | float):
             assert info.constant == 0, f"the bias {name} begins at {info.constant:g}"
+        if info.role == "norm" and isinstance(info.constant, int | float):
+            assert info.constant in (0, 1), f"the gain {name} begins at {info.constant:g}"
 
 
 @property_of(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 import torch
+from torch import nn
 
 from corelm.conformance.bench import Bench, Subject
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
@@ -23,6 +26,10 @@ class InitBench(Bench):
     varies = False
     observed = True
 
+    def context(self, draw: Draw) -> Any:
+        """Models of few layers, of many and of none."""
+        return replace(super().context(draw), depth=draw.choice("depth", [2, 1, 12, 0]))
+
     def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
         """Built with the model's sizes."""
         return (context,)
@@ -38,11 +45,12 @@ class InitBench(Bench):
         return {"info": info, "shape": (96, fan_in or 64), "seed": draw.seed()}
 
     def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
-        """Draw it."""
-        tensor = torch.full(inputs["shape"], torch.nan)
+        """Draw it: a parameter, which asks for gradients and is to have none of its own drawing."""
+        tensor = nn.Parameter(torch.full(inputs["shape"], torch.nan))
         generator = torch.Generator().manual_seed(inputs["seed"])
         subject.part.draw("layers.0.x.weight", inputs["info"], tensor, generator)
-        return tensor
+        assert tensor.requires_grad and tensor.is_leaf, "after its draw the parameter is no leaf that can be trained"
+        return tensor.detach()
 
 
 @property_of(
@@ -101,19 +109,18 @@ def layers_are_alike(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "init",
-    statement="Every role has a positive, finite deviation.",
+    statement="Every role has a positive, finite deviation, in models without layers, too.",
     formula="0 < deviation(role) < ∞",
     catches="a role that is forgotten, 1/√0",
     tier="io",
-    examples=8,
+    examples=12,
 )
 def every_role_is_known(part: PartUnderTest, draw: Draw) -> None:
-    """All roles, with and without a fan-in."""
+    """All roles, with and without a fan-in, added to the residual stream and not."""
     subject = part.bench.subject(part, draw)
-    for role in get_args(Role):
-        for fan_in in (0, 16):
-            value = subject.part.deviation("x", ParameterInfo(role, fan_in=fan_in))
-            assert 0 < value < float("inf"), f"role {role} with fan-in {fan_in}: {value}"
+    for role, fan_in, residual in itertools.product(get_args(Role), (0, 16), (False, True)):
+        value = subject.part.deviation("x", ParameterInfo(role, fan_in=fan_in, residual=residual))
+        assert 0 < value < float("inf"), f"role {role} with fan-in {fan_in}: {value}"
 
 
 FORMULAS: dict[str, Callable[[Any, int, ParameterInfo], float]] = {
@@ -138,15 +145,18 @@ FORMULAS: dict[str, Callable[[Any, int, ParameterInfo], float]] = {
     examples=15,
 )
 def formula_of_its_name(part: PartUnderTest, draw: Draw) -> None:
-    """Written out."""
+    """Written out, for all sorts of parameters."""
     name = getattr(part.cls, "formula", part.name)
     if name not in FORMULAS:
         raise NotApplicable(f"{name!r} is no name of the field that the kit knows")
     subject = part.bench.subject(part, draw)
-    info = part.bench.inputs(subject, draw)["info"]
-    found = subject.part.deviation("layers.0.x.weight", info)
-    wanted = FORMULAS[name](subject.config, subject.context.depth, info)
-    assert abs(found - wanted) <= 1e-12 * wanted, f"deviation {found:.6g}, that of {name} is {wanted:.6g}"
+    for role, fan_in, residual in itertools.product(get_args(Role), (0, 16, 64), (False, True)):
+        info = ParameterInfo(role, fan_in=fan_in, residual=residual)
+        found = subject.part.deviation("layers.0.x.weight", info)
+        wanted = FORMULAS[name](subject.config, subject.context.depth, info)
+        assert abs(found - wanted) <= 1e-12 * wanted, (
+            f"deviation {found:.6g} of {info}, that of {name} is {wanted:.6g}"
+        )
 
 
 @property_of(

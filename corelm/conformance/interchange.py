@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from corelm.conformance import interchange_models
 from corelm.conformance.bench import Bench, close
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.tiny import MODEL, Silent, refused, tiny
@@ -16,18 +17,22 @@ from corelm.model.loading import from_imported
 MINIMUM = 3
 """So many of these properties must say something about every part of the kind, and hold."""
 
+__all__ = ["interchange_models"]
+
 SHAPES: tuple[dict[str, Any], ...] = (
-    {"feedforward": {"use": "swiglu", "width": 12}, "head": {"use": "language-model", "tied": True}},
+    {"feedforward": {"use": "swiglu", "width": 12}, "head": {"use": "language-model", "tied": True}, "context": 16},
     {"feedforward": {"use": "swiglu", "width": 12}, "head": {"use": "language-model", "tied": False}, "layers": 2},
     {"feedforward": {"use": "mlp", "width": 12}, "position": "learned"},
+    {"feedforward": {"use": "mlp", "activation": "sigmoid"}, "norm": "layernorm", "position": "alibi"},
 )
 """Models that formats may or may not be able to say."""
 
 
 class InterchangeBench(Bench):
-    """Tiny models in float32."""
+    """Tiny models in float32; formats that cut tensors into several files now and then do."""
 
     kind = "interchange"
+    hints = {"shard": (5 * 10**9, 3000)}
 
 
 def _writable(part: PartUnderTest, draw: Draw) -> tuple[Any, Any]:
@@ -110,6 +115,15 @@ def knows_its_own(part: PartUnderTest, draw: Draw) -> None:
         assert not exchange.recognises(folder / "missing"), "it recognises a folder that isn't there"
 
 
+def _words(value: Any) -> set[str]:
+    """Names of slots, options and parts in a section."""
+    if isinstance(value, dict):
+        return set(value) | {word for inner in value.values() for word in _words(inner)}
+    if isinstance(value, list):
+        return {word for inner in value for word in _words(inner)}
+    return {value} if isinstance(value, str) else set()
+
+
 @property_of(
     "interchange",
     statement="What can't be said is refused by name, in refuses and in write, and nothing is left behind.",
@@ -127,6 +141,7 @@ def refuses_by_name(part: PartUnderTest, draw: Draw) -> None:
         if reason is None:
             continue
         assert len(reason) > 10, f"refused with {reason!r}"
+        assert any(word in reason for word in _words(model.section)), f"{reason!r} names nothing that the model has"
         with tempfile.TemporaryDirectory() as name:
             error = refused(lambda model=model, name=name: exchange.write(model, Path(name), Silent()))
             assert error is not None, f"refuses says {reason!r}, but write wrote it"

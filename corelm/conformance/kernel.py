@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from typing import Any, Final
@@ -12,10 +13,14 @@ from torch import Tensor
 
 from corelm.conformance.bench import Bench, Subject
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
-from corelm.kinds.quantizer import Codes
+from corelm.kinds.quantizer import Codes, consecutive
+from corelm.registration import active
 
 MINIMUM = 3
 """So many of these properties must say something about every part of the kind, and hold."""
+
+
+BFLOAT16, FLOAT16 = torch.bfloat16, torch.float16
 
 
 class KernelBench(Bench):
@@ -38,7 +43,7 @@ class Setting:
 
     def codes(self, seed: int) -> Codes:
         """Codes of these sizes."""
-        groups = torch.arange(self.inputs, dtype=torch.int32) // (self.group or self.inputs)
+        groups = consecutive(self.inputs, self.group, torch.device("cpu"))
         shape, top, generator = (
             (self.outputs, int(groups.max()) + 1),
             2**self.bits,
@@ -83,10 +88,17 @@ def _supported(part: PartUnderTest, draw: Draw, *, rows: int = 1) -> tuple[Any, 
         raise NotApplicable("it supports nothing that the kit draws on this machine")
     setting = draw.choice("setting", suitable)
     packed, x = setting.codes(draw.seed()), draw.normal(setting.rows, setting.inputs)
+    packed = replace(packed, scale=packed.scale.to(draw.choice("scales", [torch.float32, BFLOAT16, FLOAT16])))
     reason = subject.part.supports(packed, setting.dtype, torch.device("cpu"), setting.rows)
     if reason:  # it can depend on the codes themselves
         draw.reject()
     return subject.part, packed, x.to(setting.dtype)
+
+
+def _weights(codes: Codes) -> Tensor:
+    """What codes stand for, by definition: (code − zero) · scale, each of its group."""
+    group = codes.groups.long()
+    return (codes.codes.double() - codes.zero.double()[:, group]) * codes.scale.double()[:, group]
 
 
 @property_of(
@@ -104,7 +116,7 @@ def equals_dequantized(part: PartUnderTest, draw: Draw) -> None:
     kernel, packed, x = _supported(part, draw)
     dtype = x.dtype
     y = kernel.matmul(x, kernel.prepare(packed, dtype)).double()
-    weight = packed.dequantize(torch.float64)
+    weight = _weights(packed)
     exact = x.double() @ weight.T
     bound = x.double().abs() @ weight.abs().T
     worst = float(((y - exact).abs() / (bound + 1e-30)).max() / torch.finfo(dtype).eps)
@@ -164,7 +176,44 @@ def rows_are_independent(part: PartUnderTest, draw: Draw) -> None:
     prepared = kernel.prepare(packed, dtype)
     loud[0] *= 1000
     a, b = kernel.matmul(x, prepared)[1:].double(), kernel.matmul(loud, prepared)[1:].double()
-    bound = x[1:].double().abs() @ packed.dequantize(torch.float64).abs().T
+    bound = x[1:].double().abs() @ _weights(packed).abs().T
     assert bool(((a - b).abs() <= 4 * torch.finfo(dtype).eps * bound + 1e-30).all()), (
         "a loud row changes its neighbours"
     )
+
+
+NAMED: Final[Mapping[str, tuple[Setting, ...]]] = {
+    "int4-packed": tuple(
+        Setting(*choice)
+        for choice in product(
+            (4,), (16, 48), (256, 512), (32, 64, 128, 256), (True, False), (BFLOAT16, FLOAT16), (1, 8)
+        )
+    ),
+    "int8-packed": tuple(
+        Setting(*choice) for choice in product((8,), (16, 5), (16, 80), (0,), (True,), (BFLOAT16, FLOAT16), (1, 8))
+    ),
+    "dequantize": SETTINGS,
+}
+"""What kernels of these names multiply, on every processor for which torch is made."""
+
+
+@property_of(
+    "kernel",
+    statement="A kernel that takes a name of the field multiplies what that name says: int4-packed 4-bit codes in groups of "
+    "32 to 256, int8-packed 8-bit codes with one step per output, dequantize everything, but after all others.",
+    formula="supports(c) = None for all c of its name",
+    catches="a condition that is never true, so that another kernel serves, slower, and nobody is told",
+    tier="io",
+    examples=40,
+)
+def takes_what_its_name_says(part: PartUnderTest, draw: Draw) -> None:
+    """Among all that is promised."""
+    name = getattr(part.cls, "formula", part.name)
+    if name not in NAMED:
+        raise NotApplicable("its name promises nothing")
+    kernel, setting = part.bench.subject(part, draw).part, draw.choice("setting", NAMED[name])
+    reason = kernel.supports(setting.codes(draw.seed()), setting.dtype, torch.device("cpu"), setting.rows)
+    assert reason is None, f"it refuses what its name promises: {reason}"
+    if name == "dequantize":
+        before = [record.name for record in active().parts("kernel") if record.load().priority < kernel.priority]
+        assert not before, f"it takes everything, and stands before {', '.join(before)}"

@@ -17,11 +17,11 @@ from corelm.conformance.bench import Subject, initialise, leaves
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.general import excuse_module_call, floating
 from corelm.conformance.harness import causal_rules, layer_step
-from corelm.kinds.component import Component
-from corelm.kinds.cost import Costed, Work, cost_of, state_bytes
+from corelm.kinds.component import Component, Spec
+from corelm.kinds.cost import Costed, Work, cost_of, parameter_count, state_bytes
 from corelm.kinds.feedforward import Router
 from corelm.kinds.papers import Paper
-from corelm.kinds.parameters import Linear
+from corelm.kinds.parameters import Linear, ParameterInfo, declare
 from corelm.model.state import State
 
 LATER: Final = 3
@@ -92,6 +92,63 @@ def parameters_are_as_many_as_declared(part: PartUnderTest, draw: Draw) -> None:
         built = part.bench.make(part, subject.config, subject.arguments)
     counted = sum(parameter.numel() for parameter in built.parameters())
     assert said == counted, f"it says {said:,} parameters, and has {counted:,}"
+
+
+class _Heavier(Spec[Any]):
+    """The same choice of a part, which has three parameters more, and says so."""
+
+    __slots__ = ("heavier",)
+
+    def __init__(self, spec: Spec[Any]) -> None:
+        super().__init__(spec.record, spec.config)
+        part: Any = spec.part
+
+        class Heavier(part):  # type: ignore[misc]
+            def __init__(self, *args: Any, **more: Any) -> None:
+                super().__init__(*args, **more)
+                declare(self, "ballast", (3,), ParameterInfo("vector"))
+
+            @classmethod
+            def parameter_count(cls, config: Any, *place: Any) -> int:
+                return parameter_count(spec, *place) + 3
+
+        self.heavier = Heavier
+
+    @property
+    def part(self) -> type[Any]:
+        """The part's class."""
+        return self.heavier
+
+    def build(self, *context: Any, **more: Any) -> Any:
+        """Build the part."""
+        return self.heavier(self.config, *context, **more)
+
+
+@property_of(
+    "*",
+    statement="Parameters of a part that an option names count as the part's own, and are said to.",
+    formula="parameter_count(c with a heavier option) = Σ numel(part(c with a heavier option).parameters())",
+    catches="a learned activation that is taken to have no parameters, an expert that is counted once",
+    tier="bit",
+    examples=4,
+    excuse=_silent,
+    needs=("parameters_are_as_many_as_declared",),
+)
+def options_bring_their_parameters(part: PartUnderTest, draw: Draw) -> None:
+    """Say, build and count with three parameters more in each option by turns."""
+    subject = part.bench.subject(part, draw)
+    slots = {
+        name: spec for name, spec in subject.config if isinstance(spec, Spec) and issubclass(spec.part, nn.Module)
+    }
+    if not slots:
+        raise NotApplicable("no option of it names a part that could have parameters")
+    for name, spec in slots.items():
+        config = subject.config.model_copy(update={name: _Heavier(spec)})
+        said = part.cls.parameter_count(config, *subject.arguments)
+        with torch.device("meta"):
+            built = part.bench.make(part, config, subject.arguments)
+        counted = sum(parameter.numel() for parameter in built.parameters())
+        assert said == counted, f"where {name} has three more, it says {said:,} parameters, and has {counted:,}"
 
 
 def _solved(a: Sequence[int], b: Sequence[int], *args: Any, **more: Any) -> int:

@@ -126,6 +126,29 @@ def orthogonalises(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "optimizer",
+    statement="Muon's direction is five steps of Newton–Schulz from the gradient over its norm, by the quintic of its paper.",
+    formula="X₀ = G/‖G‖, X ← aX + (bA + cA²)X, A = XXᵀ, five times; a, b, c = 3.4445, −4.7750, 2.0315",
+    catches="four steps or six, which differ by a tenth; coefficients that are rounded or exchanged",
+    tolerance="The same products in float64, once by singular values.",
+    examples=6,
+    excuse=_not_muon,
+)
+def direction_of_muon(part: PartUnderTest, draw: Draw) -> None:
+    """By what the quintic makes of each singular value (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon)."""
+    rows, columns = draw.choice("shape", [(4, 6), (6, 4), (5, 5)])
+    optimizer = _matrix(part, draw, (rows, columns), momentum=0.0, nesterov=False)
+    gradient = draw.normal(rows, columns, scale=draw.scale())
+    move(optimizer, [gradient])
+    u, values, v = torch.linalg.svd(gradient, full_matrices=False)
+    values = values / gradient.norm()
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    expected, found = (u * values) @ v, -current(optimizer)[0]
+    close(found / found.norm() * expected.norm(), expected, "the direction, and the quintic's five times", 1e-8)
+
+
+@property_of(
+    "optimizer",
     statement="Muon's direction turns with the gradient: dir(U G V) = U dir(G) V, and dir(Gᵀ) = dir(G)ᵀ; it descends.",
     formula="dir(U G V) = U dir(G) V, dir(Gᵀ) = dir(G)ᵀ, ⟨dir(G), G⟩ > 0",
     catches="an elementwise or per-column normalisation, a transpose that is forgotten",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import get_args
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
-from corelm.conformance.bench import close, leaves
+from corelm.conformance.bench import close, leaves, same_bits
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.optimizer_bench import current, fresh, move
 from corelm.kinds.parameters import ParameterInfo
@@ -162,3 +163,32 @@ def forgets_gradients(part: PartUnderTest, draw: Draw) -> None:
     optimizer.zero_grad()
     kept = [name for name, p, _ in optimizer.parameters if p.grad is not None and bool(p.grad.any())]
     assert not kept, f"{', '.join(kept)} still have a gradient"
+
+
+@property_of(
+    "optimizer",
+    statement="Under `precision: auto` it computes in bfloat16 where the processor multiplies that, else in float32.",
+    formula="auto = bf16 on a processor that has it, auto = fp32 on one that hasn't, bf16 ≠ fp32",
+    catches="an automatic choice that is always the same, or that nobody makes",
+    tier="bit",
+    examples=4,
+    excuse=lambda part: None if "precision" in part.cls.Config.model_fields else "it names no precision",
+)
+def auto_precision_is_the_hardwares(part: PartUnderTest, draw: Draw) -> None:
+    """On a processor with bfloat16 and on one without, as torch reports them; float32 parameters."""
+    subject = part.bench.subject(part, draw, precision="auto")
+    gradients = part.bench.inputs(subject, draw)["gradients"]
+
+    def path(precision: str, hardware: bool) -> list[Tensor]:
+        config = type(subject.config).model_validate({**subject.config.model_dump(), "precision": precision})
+        entries = [(name, nn.Parameter(p.detach().float()), info) for name, p, info in fresh(subject).parameters]
+        with mock.patch.object(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": hardware}):
+            made = type(subject.part)(config, entries)
+            for given in gradients:
+                move(made, [g.float() for g in given])
+        return current(made)
+
+    low, single = path("bf16", False), path("fp32", True)
+    assert not same_bits(low, single), "in bfloat16 and in float32 it goes the same way"
+    assert same_bits(path("auto", True), low), "auto isn't bf16 where the processor has that"
+    assert same_bits(path("auto", False), single), "auto isn't fp32 where the processor has no bfloat16"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import types
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar, Union, get_args, get_origin
 
 import torch
 from hypothesis import strategies as st
@@ -138,6 +139,62 @@ def every_option_matters(part: PartUnderTest, draw: Draw) -> None:
                 raise AssertionError(f"the option {name!r} changed nothing in {tried} pairs of configs")
 
 
+def _left_out(part: PartUnderTest) -> list[str]:
+    """Options that are whole numbers, or None by default."""
+    fields = part.cls.Config.model_fields.items()
+    return [
+        name for name, info in fields if info.default is None and set(_types(info.annotation)) == {int, type(None)}
+    ]
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """The plain types in a union."""
+    if get_origin(annotation) is Annotated:
+        yield from _types(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, types.UnionType):
+        for inner in get_args(annotation):
+            yield from _types(inner)
+    else:
+        yield annotation
+
+
+def _shapes(part: PartUnderTest, subject: Subject, name: str, value: int | None) -> Any:
+    """Shapes of all parameters under one value of an option; what is refused has none."""
+    try:
+        with torch.device("meta"):
+            config = part.cls.Config.model_validate(subject.config.model_dump() | {name: value})
+            built: nn.Module = part.bench.make(part, config, subject.arguments)
+    except (UserError, ValidationError):
+        return None
+    return [(key, tuple(parameter.shape)) for key, parameter in built.named_parameters()]
+
+
+@property_of(
+    "*",
+    statement="What an option that is left out stands for is written out by settled: if it stands for a number.",
+    formula="shapes(part(o = None)) = shapes(part(o = v)) ≠ shapes(part(o = v + 1)) ⇒ settled(c).o = v",
+    catches="a width that is left to the reader to guess, so that an exported model is another one elsewhere",
+    tier="bit",
+    examples=3,
+    excuse=lambda part: (
+        None if part.bench.module and _left_out(part) else "no option of it is a number that may be left out"
+    ),
+)
+def settled_leaves_nothing_out(part: PartUnderTest, draw: Draw) -> None:
+    """Look for the number that gives the same parameters."""
+    names = _left_out(part)
+    subject = part.bench.subject(part, draw, **dict.fromkeys(names))
+    settled = part.cls.settled(subject.config, subject.context)
+    for name in names:
+        if getattr(settled, name) is not None:
+            continue
+        wanted = _shapes(part, subject, name, None)
+        assert wanted is not None, f"{name} may not be left out, though that is its default"
+        for number in range(1, 2 + max([subject.context.context, *(size for _, shape in wanted for size in shape)])):
+            if _shapes(part, subject, name, number) == wanted != _shapes(part, subject, name, number + 1):
+                raise AssertionError(f"left out, {name} is {number} here, but settled leaves it out as well")
+
+
 @property_of(
     "*",
     statement="An option that the part declares to change only speed changes no result.",
@@ -168,7 +225,7 @@ def speed_changes_no_result(part: PartUnderTest, draw: Draw) -> None:
     formula="refused(c) ⇒ message, remedy, code, path ∈ options",
     catches="a bare ValueError out of a constructor, a path to an option that isn't there",
     tier="io",
-    examples=45,
+    examples=47,
 )
 def refusals_say_why(part: PartUnderTest, draw: Draw) -> None:
     """Options that the schema takes and nobody has checked."""

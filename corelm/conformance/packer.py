@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import torch
 
-from corelm.conformance import packer_stream
+from corelm.conformance import packer_order, packer_stream
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.packer_bench import END, epoch, fitting, ready, valid
 from corelm.errors import UserError
@@ -17,7 +17,7 @@ from corelm.kinds.packer import Tokens
 MINIMUM = 7
 """So many of these properties must say something about every part of the kind, and hold."""
 
-__all__ = ["packer_stream"]
+__all__ = ["packer_order", "packer_stream"]
 
 
 @property_of(

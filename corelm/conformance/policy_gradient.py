@@ -104,6 +104,12 @@ def surrogate_is_clipped(part: PartUnderTest, draw: Draw) -> None:
     ratio = torch.stack([moved[place] for place in rollout.places])
     clip = rollout.config.clip
     wanted = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip))
+    figures = rollout.alignment.objective.evaluate(rollout.alignment.trained, rollout.batch).sums
+    if "clipped" in figures:
+        beyond = int(((ratio - 1).abs() > clip).sum())
+        assert int(figures["clipped"]) == beyond, (
+            f"clipped are said to be {int(figures['clipped'])} tokens, not {beyond}"
+        )
     close(rollout.losses(), wanted, f"losses of single tokens and the surrogate under clip {clip}", 1e-6)
 
 

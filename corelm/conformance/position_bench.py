@@ -25,7 +25,7 @@ class PositionBench(Bench):
 
     def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
         """Built with sizes of an attention."""
-        heads = draw.choice("heads", [2, 4, 8])
+        heads = draw.choice("heads", [2, 4, 8, 6, 3])
         return (PositionGeometry(context.dim, heads, draw.choice("head_dim", [8, 4, 16]), context.context),)
 
     def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:

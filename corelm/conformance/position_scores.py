@@ -11,6 +11,7 @@ from corelm.conformance.bench import close
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.position_bench import hook, ready, span
 from corelm.errors import UserError
+from corelm.kinds.parameters import declared
 
 
 def _bias(scheme: Any, queries: Tensor, keys: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ def nearer_is_stronger(part: PartUnderTest, draw: Draw) -> None:
     formula="bias(t, ·) = row t of bias",
     catches="a decoding step that counts from zero",
     tier="bit",
-    examples=12,
+    examples=13,
     excuse=hook("score"),
 )
 def bias_of_one_query(part: PartUnderTest, draw: Draw) -> None:
@@ -78,10 +79,11 @@ def bias_of_one_query(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "position",
-    statement="Slopes that a part declares are those it uses, 2^(−8h/H) for a power of two of heads, times its scale.",
-    formula="bias(t, s) = −2^(−8h/H) · (t − s) · scale",
-    catches="slopes that begin at one, fall linearly or are shared",
-    examples=8,
+    statement="Slopes that a part declares are those it uses, times its scale: for a power of two of heads 2^(−8h/H); for "
+    "other numbers those of the power below, and then every second one of the power above.",
+    formula="bias(t, s) = −m_h · (t − s) · scale; H = 2ⁿ: m_h = 2^(−8h/H); P < H < 2P: m(H) = m(P) ‖ m(2P)₁, m(2P)₃, …",
+    catches="slopes that begin at one, fall linearly or are shared, a ladder of their own for six heads",
+    examples=12,
     excuse=hook("score"),
 )
 def slopes_as_declared(part: PartUnderTest, draw: Draw) -> None:
@@ -90,8 +92,7 @@ def slopes_as_declared(part: PartUnderTest, draw: Draw) -> None:
     if not hasattr(scheme, "slopes"):
         raise NotApplicable("it declares no slopes")
     slopes = torch.as_tensor(scheme.slopes, dtype=torch.float64)
-    wanted = 2.0 ** (-8 * torch.arange(1, geometry.heads + 1, dtype=torch.float64) / geometry.heads)
-    close(slopes, wanted, f"slopes of {geometry.heads} heads and 2^(−8h/H)", 1e-12)
+    close(slopes, _slopes(geometry.heads), f"slopes of {geometry.heads} heads and those of the paper", 1e-12)
     bias = _bias(scheme, torch.tensor([[5]]), torch.tensor([[4, 0]]))[0, :, 0].double() / getattr(
         scheme, "scale", 1.0
     )
@@ -100,6 +101,13 @@ def slopes_as_declared(part: PartUnderTest, draw: Draw) -> None:
     close(
         bias, -slopes[:, None] * torch.tensor([1.0, 5.0]), "bias at distances 1 and 5, −slope · distance", tolerance
     )
+
+
+def _slopes(heads: int) -> Tensor:
+    """Of Press, Smith and Lewis, 2022, arXiv:2108.12409."""
+    power = 1 << (heads.bit_length() - 1)
+    own, finer = (2.0 ** (-8 * torch.arange(1, n + 1, dtype=torch.float64) / n) for n in (power, 2 * power))
+    return torch.cat([own, finer[: 2 * (heads - power) : 2]])
 
 
 @property_of(
@@ -150,3 +158,49 @@ def limit_is_kept(part: PartUnderTest, draw: Draw) -> None:
     except UserError:
         return
     raise AssertionError(f"position {scheme.limit} was taken, though the limit is {scheme.limit}")
+
+
+@property_of(
+    "position",
+    statement="Whatever the type of a scheme's own numbers, embeddings, queries and keys keep theirs.",
+    formula="dtype(embed(x)) = dtype(x), dtype(R q) = dtype(c q) = dtype(q), parameters in float32",
+    catches="a float32 table that lifts bfloat16 activations, and all that comes after them",
+    tier="bit",
+    examples=6,
+    excuse=lambda part: None if {"embedding", "rotation", "query"} & set(part.cls.hooks) else "it changes no tensor",
+)
+def activations_keep_their_type(part: PartUnderTest, draw: Draw) -> None:
+    """Parameters in float32, activations in less and in more."""
+    subject = part.bench.subject(part, draw, dtype=torch.float32)
+    scheme, inputs = subject.part, part.bench.inputs(subject, draw)
+    prepared = scheme.prepare(inputs["positions"])
+    for dtype in (torch.bfloat16, torch.float64):
+        x, q, k = inputs["x"].to(dtype), inputs["q"].to(dtype).transpose(1, 2), inputs["k"].to(dtype).transpose(1, 2)
+        found = (
+            scheme.embed(x, inputs["positions"]),
+            *scheme.rotate(q, k, prepared),
+            scheme.scale_query(q, prepared),
+        )
+        for name, result in zip(("embed", "rotate", "rotate", "scale_query"), found, strict=True):
+            assert result.dtype == dtype, f"{dtype} went into {name}, {result.dtype} came out"
+
+
+@property_of(
+    "position",
+    statement="A part that takes a name of the field adds what that name means: learned adds row p of its table, after "
+    "the unused rows.",
+    formula="learned: embed(x, p) = x + T[p + offset]",
+    catches="a row that is subtracted, which training makes up for and no checkpoint; the row before or after",
+    examples=6,
+    excuse=hook("embedding"),
+)
+def formula_of_its_name(part: PartUnderTest, draw: Draw) -> None:
+    """Look the rows up."""
+    if getattr(part.cls, "formula", part.name) != "learned":
+        raise NotApplicable("its name promises no formula")
+    scheme, geometry = ready(part, draw)
+    (table,) = (parameter for _, parameter, info in declared(scheme) if info.role == "embedding")
+    positions = torch.randint(span(scheme, 500) + 1, (2, 4), generator=draw.generator())
+    x, offset = draw.normal(2, 4, geometry.dim), getattr(scheme.config, "offset", 0)
+    rows = torch.stack([torch.stack([table[int(p) + offset] for p in row]) for row in positions])
+    close(scheme.embed(x, positions), x + rows, "the embedding, and token plus position", 1e-12)

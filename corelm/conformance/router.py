@@ -23,7 +23,12 @@ class RouterBench(Bench):
     kind = "router"
     module = True
     activations = False  # scores are float32 or better, whatever comes in
-    hints: Mapping[str, tuple[Any, ...]] = {"chosen": (2, 1, 3), "groups": (1, 3, 2), "groups_kept": (1, 2)}
+    hints: Mapping[str, tuple[Any, ...]] = {
+        "chosen": (2, 1, 3),
+        "groups": (1, 3, 2),
+        "groups_kept": (1, 2),
+        "score": ("sigmoid", "softmax"),
+    }
 
     def arguments(self, part: PartUnderTest, config: Any, context: Any, draw: Draw) -> tuple[Any, ...]:
         """Built with width and number of experts."""
@@ -123,21 +128,25 @@ def weights_follow_probabilities(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "router",
-    statement="A router that offers `greedy` sends each token to its most probable experts.",
-    formula="min p of the chosen ≥ max p of the others",
-    catches="the least probable experts, a bias or a group that is not declared",
+    statement="A router that offers `greedy` sends each token to its most probable experts, told apart by their logits where "
+    "their scores are rounded to one or to zero.",
+    formula="min p of the chosen ≥ max p of the others, and so for logits",
+    catches="the least probable experts, a bias or a group that is not declared, ties of sigmoids that go by number",
 )
 def greedy_as_offered(part: PartUnderTest, draw: Draw) -> None:
-    """The worst of the chosen against the best of the others."""
-    subject = part.bench.subject(part, draw)
+    """The worst of the chosen against the best of the others; now and then with logits around a hundred."""
+    alike = {"groups": 1, "groups_kept": 1} if draw.choice("groups", ["one", "any"]) == "one" else {}
+    subject = part.bench.subject(part, draw, selection_bias=False, **alike)
     if "greedy" not in subject.part.offers(subject.config):
         raise NotApplicable("it doesn't offer `greedy` under this config")
     assert subject.part.selection_bias is None, "it says that it is greedy, and has a selection bias"
-    routing = subject.part(part.bench.inputs(subject, draw)["x"])
+    x = draw.normal(7, subject.context.dim, scale=draw.choice("magnitude", [1.0, 60.0]))
+    routing = subject.part(x)
     chosen = torch.zeros_like(routing.probabilities, dtype=torch.bool).scatter(1, routing.experts, True)
-    worst = routing.probabilities.masked_fill(~chosen, 2.0).amin(-1)
-    left_out = routing.probabilities.masked_fill(chosen, -1.0).amax(-1)
-    assert (worst >= left_out).all(), "a more probable expert is left out"
+    for name, values in (("probable", routing.probabilities), ("wanted", routing.logits)):
+        worst = values.masked_fill(~chosen, torch.inf).amin(-1)
+        left_out = values.masked_fill(chosen, -torch.inf).amax(-1)
+        assert (worst >= left_out).all(), f"a more {name} expert is left out"
 
 
 @property_of(

@@ -1,35 +1,19 @@
-"""Properties of stages: what can be said of them without a run; the pipeline's tests run them."""
+"""Properties of stages: what can be said of them without a run; ``stage_runs`` runs them."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
-from corelm.conformance.bench import Bench, Subject
+from corelm.conformance import stage_runs
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
-from corelm.conformance.source import files
+from corelm.conformance.stage_bench import StageBench
 from corelm.kinds.stage import ArtifactType, SectionUse
 
 MINIMUM = 2
 """So many of these properties must say something about every part of the kind, and hold."""
 
 
-class StageBench(Bench):
-    """Configs are drawn; nothing is run."""
-
-    kind = "stage"
-
-    def subject(self, part: PartUnderTest, draw: Draw, **pins: Any) -> Subject:
-        """Stages are given data of a type that some of them take."""
-        docstrings = (
-            {"use": "stdlib-docstrings", "yields": y} for y in ("preference", "conversation", "text", "choice")
-        )
-        labelled = {"use": "jsonl", "path": files()["path"][0], "yields": "labelled"}
-        self.hints = {
-            "prompts": (["Once upon a time"],),
-            "targets": (["*"],),
-            "data": tuple({"source": source} for source in (*docstrings, labelled)),
-        }
-        return super().subject(part, draw, **pins)
+__all__ = ["StageBench", "stage_runs"]
 
 
 @property_of(

@@ -19,10 +19,14 @@ MARKERS = ("assistant\n", "<|im_start|>assistant\n", "<|im_end|>", "<|endoftext|
 
 
 class TemplateBench(Bench):
-    """A tokenizer of bytes and the template's special tokens."""
+    """A tokenizer of bytes and the template's special tokens; headings with letters of all planes, quotes and braces."""
 
     kind = "template"
-    hints = {}
+    hints = {
+        "system": ("Instructions:", 'Règles "1" \U0001f600:'),
+        "user": ("Question:", "\u554f:"),
+        "assistant": ("Answer:", "\\n{{ \U0001f916 }}"),
+    }
 
     def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
         """A conversation."""

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from corelm.conformance import tokenizer_training
+from corelm.conformance import (
+    tokenizer_bytes,
+    tokenizer_descriptions,
+    tokenizer_files,
+    tokenizer_models,
+    tokenizer_training,
+)
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.texts import TRAPS, text, words
-from corelm.conformance.tokenizer_bench import SPECIALS, ready
+from corelm.conformance.tokenizer_bench import SPECIALS, join_in_place, ready
 from corelm.errors import UserError
 
 MINIMUM = 8
 """So many of these properties must say something about every part of the kind, and hold."""
 
-__all__ = ["tokenizer_training"]
+__all__ = ["tokenizer_bytes", "tokenizer_descriptions", "tokenizer_files", "tokenizer_models", "tokenizer_training"]
 
 
 @property_of(
     "tokenizer",
-    statement="decode(encode(s)) is normalise(s), which is the identity unless declared lossy, and idempotent.",
-    formula="decode(encode(s)) = N(s), N∘N = N, N = 1 unless lossy",
+    statement="decode(encode(s)) is normalise(s), which is the identity unless declared lossy, and idempotent where "
+    "the vocabulary can write all of s.",
+    formula="decode(encode(s)) = N(s); unknown ∉ encode(s) ⇒ N(N(s)) = N(s); N = 1 unless lossy",
     catches="stripping, NFC, CRLF, lower-casing, '?' for other scripts, cleaned-up spaces, bytes decoded one by one",
     seen="tokenizers#1543",
     tier="bit",
@@ -30,8 +37,10 @@ def round_trip(part: PartUnderTest, draw: Draw) -> None:
     tokenizer, s = ready(part, draw), text(draw)
     wanted = tokenizer.normalise(s)
     assert part.cls.lossy or wanted == s, f"normalise changes {s!r} to {wanted!r}, but the part isn't declared lossy"
-    assert tokenizer.normalise(wanted) == wanted, "normalise is not idempotent"
-    back = tokenizer.decode(tokenizer.encode(s))
+    ids = tokenizer.encode(s)
+    if tokenizer.unknown not in ids:
+        assert tokenizer.normalise(wanted) == wanted, "normalise is not idempotent"
+    back = tokenizer.decode(ids)
     assert back == wanted, f"{s!r} came back as {back!r}"
 
 
@@ -101,7 +110,8 @@ def batches_agree(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "tokenizer",
-    statement="The bytes of two id lists one after the other are the bytes of each, one after the other.",
+    statement="The bytes of two id lists one after the other are the bytes of each, one after the other; text is their "
+    "reading, of which lossy ones may take spaces off the ends.",
     formula="bytes(a ⧺ b) = bytes(a) ⧺ bytes(b), decode = UTF-8 ∘ bytes",
     catches="a decoder that strips or inserts a leading space",
     tier="bit",
@@ -114,7 +124,10 @@ def bytes_concatenate(part: PartUnderTest, draw: Draw) -> None:
     together = tokenizer.decode_bytes(a + b)
     assert together == tokenizer.decode_bytes(a) + tokenizer.decode_bytes(b), "bytes change at the seam"
     expected = together.decode("utf-8", errors="replace")
-    assert tokenizer.decode(a + b) == expected, "decode is not the UTF-8 reading of decode_bytes"
+    read = tokenizer.decode(a + b)
+    if part.cls.lossy:
+        expected, read = expected.strip(" "), read.strip(" ")
+    assert read == expected, "decode is not the UTF-8 reading of decode_bytes"
 
 
 @property_of(
@@ -129,9 +142,10 @@ def canonical(part: PartUnderTest, draw: Draw) -> None:
     """Fixed points."""
     tokenizer = ready(part, draw)
     ids = tokenizer.encode(text(draw) + draw.choice("trap", TRAPS))
-    again = tokenizer.encode(tokenizer.decode(ids))
-    assert again == ids, f"{ids} became {again}"
-    special = set(tokenizer.specials.values())
+    if tokenizer.unknown not in ids:
+        again = tokenizer.encode(tokenizer.decode(ids))
+        assert again == ids, f"{ids} became {again}"
+    special = {*tokenizer.specials.values(), tokenizer.unknown}
     drawn = [i for i in draw.ids(1, 6, tokenizer.vocab_size)[0].tolist() if i not in special]
     spelled = tokenizer.decode(drawn)
     assert tokenizer.decode(tokenizer.encode(spelled)) == tokenizer.normalise(spelled), f"{spelled!r} is lost"
@@ -151,7 +165,7 @@ def no_injection(part: PartUnderTest, draw: Draw) -> None:
     spelled = draw.choice("special", SPECIALS)
     s = text(draw, "before") + spelled + text(draw, "after")
     ids = tokenizer.encode(s)
-    found = set(ids) & set(tokenizer.specials.values())
+    found = set(ids) & set(tokenizer.specials.values()) - {tokenizer.unknown}
     assert not found, f"the text {s!r} became the special ids {sorted(found)}"
     assert tokenizer.decode(ids) == tokenizer.normalise(s), "a text that spells a special token is damaged"
     allowed = tokenizer.encode(s, allow_special=True).count(tokenizer.specials[spelled])
@@ -160,9 +174,9 @@ def no_injection(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "tokenizer",
-    statement="Streamed pieces join to decode, and no piece breaks a character.",
-    formula="Σ stream(ids) = decode(ids), ∀ ids",
-    catches="half a character on the screen",
+    statement="Streamed pieces join to decode; no piece breaks a character, none is empty.",
+    formula="Σ stream(ids) = decode(ids), ε ∉ stream(ids), ∀ ids",
+    catches="half a character on the screen, an event for nothing",
     tier="bit",
     examples=160,
 )
@@ -174,6 +188,7 @@ def streams_whole_characters(part: PartUnderTest, draw: Draw) -> None:
         ids = draw.ids(1, 6, tokenizer.vocab_size)[0].tolist()
     pieces, whole = list(tokenizer.stream(iter(ids))), tokenizer.decode(ids)
     assert "".join(pieces) == whole, f"the stream joins to {''.join(pieces)!r}, decode says {whole!r}"
+    assert all(pieces), f"an empty piece in {pieces}"
     assert "\ufffd" in whole or not any("\ufffd" in piece for piece in pieces), f"a broken character in {pieces}"
 
 
@@ -221,11 +236,7 @@ def merges_in_order(part: PartUnderTest, draw: Draw) -> None:
         raise NotApplicable("the pattern may cut this word")
     for left, right in merges:
         a, b = (_spelling(tokenizer, side) for side in (left, right))
-        at = 0
-        while at < len(pieces) - 1:
-            if pieces[at] == a and pieces[at + 1] == b:
-                pieces[at : at + 2] = [a + b]
-            at += 1
+        join_in_place(pieces, a, b)
     assert found == pieces, f"{word!r} is cut into {found}, merges one by one give {pieces}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,13 @@ from typing import Any
 from corelm.conformance.bench import Bench, Subject
 from corelm.conformance.framework import Draw, PartUnderTest
 from corelm.conformance.texts import CORPUS, text
-from corelm.kinds.component import Spec
+from corelm.errors import UserError
 from corelm.kinds.tokenizer import END_OF_TEXT, Tokenizer
+from corelm.registration import active
 
 SPECIALS = (END_OF_TEXT, "<|im_start|>", "<|im_end|>")
+TEACHERS = ("hf-bpe", "unigram", "wordpiece", "fallback-bpe", "characters", "bytes")
+"""Parts whose descriptions are given to those that can't be trained: each cuts text, and writes it, in another way."""
 
 
 class TokenizerBench(Bench):
@@ -27,8 +31,10 @@ class TokenizerBench(Bench):
     def subject(self, part: PartUnderTest, draw: Draw, **pins: Any) -> Subject:
         """Draw a config, train."""
         subject = super().subject(part, draw, **pins)
-        made = trained(part, subject.config.model_dump_json())
-        return Subject(made, subject.config, subject.context, (), lambda: train_one(part.cls, subject.config))
+        teacher = TEACHERS[0] if part.cls.trainable else draw.choice("teacher", TEACHERS)
+        made = trained(part, subject.config.model_dump_json(), teacher)
+        rebuild = functools.partial(train_one, part.cls, made.config, teacher=teacher)
+        return Subject(made, made.config, subject.context, (), rebuild)
 
     def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
         """A text."""
@@ -40,22 +46,43 @@ class TokenizerBench(Bench):
         return [len(ids), float(sum(ids)), *ids, subject.part.decode(ids)]
 
 
-def train_one(cls: type[Tokenizer], config: Any, documents: tuple[str, ...] = CORPUS) -> Tokenizer:
-    """Trained on documents, or made of what another was trained to be."""
+def train_one(
+    cls: type[Tokenizer], config: Any, documents: tuple[str, ...] = CORPUS, teacher: str = TEACHERS[0]
+) -> Tokenizer:
+    """Trained on documents, or made of what another was trained to be.
+
+    Where the documents can't fill the vocabulary, or it has no room for them, one of the size that the error names.
+    """
     if not cls.trainable:
-        return described(cls, documents)
+        return described(cls, documents, teacher)
     tokenizer = cls(config)
-    tokenizer.train(documents, SPECIALS)
+    try:
+        tokenizer.train(documents, SPECIALS)
+    except UserError as error:
+        reachable = error.details.get("reachable")
+        if reachable in (None, getattr(config, "vocab_size", None)):
+            raise
+        tokenizer = cls(config.model_copy(update={"vocab_size": reachable}))
+        tokenizer.train(documents, SPECIALS)
     return tokenizer
 
 
-def described(cls: type[Tokenizer], documents: tuple[str, ...]) -> Tokenizer:
-    """What a part that can't be trained makes of a trained tokenizer's description."""
-    teacher = Spec.read("tokenizer", {"use": "hf-bpe", "vocab_size": 300}).build()
-    teacher.train(documents, SPECIALS)
-    made = cls.from_tokenizers_json(teacher.as_tokenizers_json() or "")
-    assert made is not None, "it can neither be trained nor read a tokenizer.json of byte pairs"
-    return made
+def described(cls: type[Tokenizer], documents: tuple[str, ...], teacher: str = TEACHERS[0]) -> Tokenizer:
+    """What a part that can't be trained makes of a trained tokenizer's description; byte pairs where it knows no other."""
+    for name in dict.fromkeys((teacher, TEACHERS[0])):
+        told = taught(name, documents).as_tokenizers_json()
+        made = None if told is None else cls.from_tokenizers_json(told)
+        if made is not None:
+            return made
+    raise AssertionError("it can neither be trained nor read a tokenizer.json of byte pairs")
+
+
+@cache
+def taught(name: str, documents: tuple[str, ...] = CORPUS) -> Tokenizer:
+    """An installed part once it is trained."""
+    part: type[Tokenizer] = active().find("tokenizer", name).load()
+    sized = {"vocab_size": 300} if "vocab_size" in part.Config.model_fields else {}
+    return train_one(part, part.Config.model_validate(sized), documents)
 
 
 def untrainable(part: PartUnderTest) -> str | None:
@@ -64,9 +91,9 @@ def untrainable(part: PartUnderTest) -> str | None:
 
 
 @cache
-def trained(part: PartUnderTest, config: str) -> Tokenizer:
+def trained(part: PartUnderTest, config: str, teacher: str = TEACHERS[0]) -> Tokenizer:
     """The same one for the same config."""
-    return train_one(part.cls, part.cls.Config.model_validate_json(config))
+    return train_one(part.cls, part.cls.Config.model_validate_json(config), teacher=teacher)
 
 
 @contextmanager
@@ -79,3 +106,12 @@ def folder() -> Iterator[Path]:
 def ready(part: PartUnderTest, draw: Draw) -> Any:
     """A trained tokenizer under a drawn config."""
     return part.bench.subject(part, draw).part
+
+
+def join_in_place(pieces: list[bytes], left: bytes, right: bytes) -> None:
+    """Join two neighbours wherever they stand in a word, from the left."""
+    at = 0
+    while at < len(pieces) - 1:
+        if pieces[at] == left and pieces[at + 1] == right:
+            pieces[at : at + 2] = [left + right]
+        at += 1

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from functools import cache
+from itertools import pairwise
+from typing import Any
 
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.texts import CORPUS, TRAPS, text
-from corelm.conformance.tokenizer_bench import SPECIALS, folder, ready, train_one, untrainable
+from corelm.conformance.tokenizer_bench import SPECIALS, folder, join_in_place, ready, train_one, untrainable
 from corelm.errors import UserError
 from corelm.kinds.tokenizer import Tokenizer
 from corelm.registration import active
@@ -65,6 +69,50 @@ def training_ignores_order(part: PartUnderTest, draw: Draw) -> None:
             assert path.read_bytes() == (second / path.name).read_bytes(), (
                 f"{path.name} depends on the documents' order"
             )
+
+
+@property_of(
+    "tokenizer",
+    statement="Each merge that is learnt joins the pair of neighbours that is the commonest once the ones before are made.",
+    formula="∀ i: mᵢ ∈ argmax_p #p in fold(m₁ … mᵢ₋₁, words), counted from scratch, overlapping ones too",
+    catches="counts that go stale when neighbours are joined, words counted once, a heap that forgets what comes up",
+    tier="bit",
+    examples=40,
+    excuse=untrainable,
+)
+def learns_the_commonest(part: PartUnderTest, draw: Draw) -> None:
+    """Words of few letters, a document each, recounted after each merge."""
+    chance = random.Random(draw.seed())
+    documents = [
+        "".join(chance.choices("ab" if chance.random() < 0.5 else "abcde", k=chance.randint(1, 14)))
+        for _ in range(chance.randint(4, 14))
+    ]
+    documents += chance.choices(documents, k=6)
+    config = part.bench.subject(part, draw).config
+    if not hasattr(config, "vocab_size"):
+        raise NotApplicable("it learns no merges")
+    size = 256 + len(SPECIALS) + draw.integer("merges", 4, 24)
+    try:
+        tokenizer: Any = train_one(part.cls, config.model_copy(update={"vocab_size": size}), tuple(documents))
+    except UserError as error:
+        raise NotApplicable("the text is too small") from error
+    merges = getattr(tokenizer, "merges", None)
+    if merges is None or tokenizer.vocab_size != 256 + len(SPECIALS) + len(merges):
+        raise NotApplicable("its pieces are not bytes and what merges of them yield")
+    words = [[bytes([value]) for value in document.encode()] for document in documents]
+    for number, merge in enumerate(merges):
+        counts = Counter(pair for word in words for pair in pairwise(word))
+        left, right = (tokenizer.decode_bytes([side]) for side in merge)
+        commonest = max(counts.values(), default=0)
+        assert counts[left, right] == commonest > 0, (
+            f"merge {number} joins {left!r} and {right!r}, which stand together {counts[left, right]} times, others "
+            f"{commonest} times, in {documents}"
+        )
+        for word in words:
+            join_in_place(word, left, right)
+    assert tokenizer.vocab_size == size or not any(len(word) > 1 for word in words), (
+        f"{tokenizer.vocab_size} ids were learnt and not {size}, though there are pairs left in {documents}"
+    )
 
 
 @property_of(

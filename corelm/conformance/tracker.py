@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import html
 import io
 import json
+import math
+import os
 import tempfile
 import time
+import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from corelm.conformance.bench import Bench
-from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.kinds.tracker import StageSummary
 
 MINIMUM = 4
@@ -201,3 +205,139 @@ def files_can_be_read(part: PartUnderTest, draw: Draw) -> None:
                         raise AssertionError(f"{path.name}: {error}: {line[:80]}") from None
             if path.suffix == ".html":
                 assert "<script>kit()" not in path.read_text(encoding="utf-8"), f"{path.name} runs what a note says"
+
+
+@property_of(
+    "tracker",
+    statement="It says what happened: of each stage its name, its part and how it ended.",
+    formula="it names a stage ⇒ ∀ stage: {name, use, status} ⊂ what is printed ⧺ what is written",
+    catches="a stage that failed and is not mentioned, the name of one stage under another",
+    tier="io",
+    examples=4,
+)
+def says_what_happened(part: PartUnderTest, draw: Draw) -> None:
+    """Everything that is printed and written, as plain text; as a pipe and as a terminal."""
+    tracker = part.bench.subject(part, draw).part
+    terminal = draw.choice("terminal", [False, True])
+    stages = [StageSummary("first-stage", "pretrain"), StageSummary("other", "evaluate")]
+    said = io.StringIO()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        contextlib.redirect_stdout(said),
+        unittest.mock.patch.dict(os.environ, {"FORCE_COLOR": "1"} if terminal else {"NO_COLOR": "1"}),
+    ):
+        tracker.open(Path(name), copy.deepcopy(RECIPE), stages)
+        tell(tracker, stages)
+        written = [path.read_text(encoding="utf-8") for path in sorted(Path(name).rglob("*")) if path.is_file()]
+    text = html.unescape("\n".join([said.getvalue(), *written]))
+    if not any(stage.name in text for stage in stages):
+        raise NotApplicable("it speaks of no stages")
+    for stage in stages:
+        for told in (stage.name, stage.use, stage.status):
+            assert told in text, f"{told!r} of stage {stage.name} is never mentioned"
+    keeps = part.cls.recorded(Path(tempfile.gettempdir()) / "no such folder") is not None
+    assert not keeps or "a note about no stage" in text, "it keeps figures, and drops what was noted"
+
+
+TORN = '{"event": "to'
+"""The beginning of a line."""
+
+
+def _kill(folder: Path, tracker: Any) -> None:
+    """What a kill leaves: files as they are on disk, and in files of lines a last one that is cut off."""
+    held = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    tracker.close([])
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(held.get(path, b"") + (TORN.encode() if path.suffix == ".jsonl" else b""))
+
+
+@property_of(
+    "tracker",
+    statement="What it keeps of a run's figures can be read back, of a run that was cut off and goes on as well.",
+    formula="recorded(folder)[stage][step] = figures; resumed from s: what was told beyond s before is replaced",
+    catches="a last step that is missing, figures of one stage under another, a curve that doubles back after a resume",
+    tier="bit",
+    examples=8,
+)
+def figures_can_be_read_back(part: PartUnderTest, draw: Draw) -> None:
+    """A run that is cut off after its checkpoint, and one that goes on from there."""
+    if part.cls.recorded(Path(tempfile.gettempdir()) / "no such folder") is None:
+        raise NotApplicable("it keeps no figures")
+    subject = part.bench.subject(part, draw)
+    every = getattr(subject.config, "every", 1)
+    kept, total = draw.integer("checkpoint", 0, 6), 12
+    reached = draw.integer("reached", kept, total)
+    wanted: dict[int, dict[str, float | None]] = {}
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+        for run, (first, last) in enumerate(((1, 7), (kept + 1, reached))):
+            tracker, stage = subject.rebuild(), StageSummary("base", "pretrain")
+            tracker.open(Path(name), copy.deepcopy(RECIPE), [stage])
+            tracker.stage_start(stage, resumed_from=first - 1)
+            wanted = {step: figures for step, figures in wanted.items() if step < first}
+            for step in range(first, last + 1):
+                loss = 100.0 * run + step / 7
+                tracker.step(stage, step, total, {"loss": loss, "odd": math.inf if step % 2 else 1.0})
+                if step % every == 0 or step == total:
+                    wanted[step] = {"loss": loss, "odd": None if step % 2 else 1.0}
+                if step == kept:
+                    tracker.checkpoint(stage, step)
+            tracker.step(stage, 99, 0, {})
+            if run:
+                tracker.stage_end(stage)
+            else:
+                _kill(Path(name), tracker)
+        found = part.cls.recorded(Path(name))
+        tracker.close([stage])
+        lines = [line for p in Path(name).rglob("*.jsonl") for line in p.read_text(encoding="utf-8").splitlines()]
+    joined = [line for line in lines if line.startswith(TORN) and line != TORN]
+    assert not joined, f"a line that was cut off is continued: {joined[0][:60]}"
+    assert found == {"base": wanted}, f"told was {wanted}, it recorded {found}"
+
+
+@property_of(
+    "tracker",
+    statement="A page shows how the run ended: nothing of what was told beyond a checkpoint that the run went back to.",
+    formula="page(x₁ … x₇, back to s, y₊₁ … y₁₂) = page(x₁ … x_s, y₊₁ … y₁₂), no more reload; page(x) ≠ page(x′)",
+    catches="a curve that doubles back, a page that waits for a run that is over",
+    tier="bit",
+    examples=6,
+)
+def pages_show_how_it_ended(part: PartUnderTest, draw: Draw) -> None:
+    """Steps with other losses before the run goes back, and the run without them."""
+    subject, kept = part.bench.subject(part, draw, seconds=1e-9), draw.integer("checkpoint", 0, 6)
+    pages = []
+    for detour, first in ((True, 1.0), (False, 1.0), (False, 1.5)):
+        with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+            tracker, stage = subject.rebuild(), StageSummary("base", "pretrain")
+            tracker.open(Path(name), copy.deepcopy(RECIPE), [stage])
+            tracker.stage_start(stage)
+            for step in range(1, 8 if detour else kept + 1):
+                tracker.step(stage, step, 12, {"loss": 1.0 + step if step > kept else first / step})
+            if detour:
+                tracker.stage_start(stage, resumed_from=kept)
+            for step in range(kept + 1, 13):
+                tracker.step(stage, step, 12, {"loss": first / step})
+            for step in (13, 14) if detour else ():
+                tracker.step(stage, step, 0, {"accuracy": 0.5})  # what has no end in sight is no curve
+            during = list(Path(name).rglob("*.html"))
+            stage.status, stage.figures = "done", {"loss": 0.1}
+            tracker.stage_end(stage)
+            tracker.close([stage])
+            assert during or not list(Path(name).rglob("*.html")), "there is no page before the run has ended"
+            pages.append({p.name: p.read_text(encoding="utf-8") for p in Path(name).rglob("*.html")})
+    if not pages[0]:
+        raise NotApplicable("it writes no page")
+    if "seconds" in part.cls.Config.model_fields:
+        tracker = part.bench.subject(part, draw, seconds=600.0).part
+        with _opened(tracker) as (folder, stages):
+            tracker.stage_start(stages[0])
+            tracker.step(stages[0], 1, 2, {"loss": 1.0})
+            tracker.stage_end(stages[0])
+            early = list(folder.rglob("*.html"))
+            tracker.close(stages)
+        assert not early, "a page is written again before its seconds are over"
+    assert pages[1] != pages[2], "other losses give the same page"
+    assert pages[0] == pages[1], "the page shows steps that the run went back behind"
+    for name, text in pages[0].items():
+        assert 'http-equiv="refresh"' not in text, f"{name} reloads itself though the run is over"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ __all__ = ["trainer_arithmetic", "trainer_resume"]
     catches="a mean of means, clipping per micro-batch, a schedule per micro-batch",
     seen="transformers#24725, transformers#35203, torchtune#1875",
     tolerance="float64 sums of six rows in another order, three steps",
-    examples=6,
+    examples=12,
 )
 def accumulation_is_one_batch(part: PartUnderTest, draw: Draw) -> None:
     """Six rows as 1, 2, 3 or 6 micro-batches."""
@@ -122,18 +122,34 @@ def gradients_are_the_mean_loss(part: PartUnderTest, draw: Draw) -> None:
 )
 def processes_are_one(part: PartUnderTest, draw: Draw) -> None:
     """Real processes, each with a tiny model."""
-    config, seed = part.bench.subject(part, draw).config.model_dump_json(by_alias=True), draw.seed() % 2**31
+    device = "cpu" if torch.accelerator.is_available() else "auto"  # several processes share no accelerator
+    subject, seed = part.bench.subject(part, draw, device=device), draw.seed() % 2**31
+    config = subject.config.model_dump_json(by_alias=True)
     alone = ranks.train(part.cls, config, seed)
     with tempfile.TemporaryDirectory() as folder:
         for rank, found in enumerate(ranks.together(part.cls, config, seed, Path(folder))):
             close(found, alone, f"parameters of process {rank} of two, and of one alone", 1e-10)
 
 
+class _Numbered(Silent):
+    """A watch that remembers steps by their numbers, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: list[tuple[int, int]] = []
+
+    def step(self, step: int, total: int, figures: Mapping[str, float]) -> None:
+        """Remember."""
+        super().step(step, total, figures)
+        self.numbers.append((step, total))
+
+
 @property_of(
     "trainer",
-    statement="The learning rate follows the schedule by optimizer steps, however many micro-batches a step has.",
-    formula="ηₛ = η f(s, N), s counting optimizer steps",
-    catches="a schedule per micro-batch",
+    statement="The learning rate follows the schedule by optimizer steps, however many micro-batches a step has; each is told "
+    "by its number, the first as 1 of N.",
+    formula="ηₛ = η f(s, N), s counting optimizer steps; told are s + 1 of N",
+    catches="a schedule per micro-batch, steps that are told one too low",
     seen="accelerate#963, starVLA#210, diffusers#3954",
     tier="bit",
     examples=4,
@@ -141,10 +157,11 @@ def processes_are_one(part: PartUnderTest, draw: Draw) -> None:
 def rate_follows_the_schedule(part: PartUnderTest, draw: Draw) -> None:
     """Compare the trace."""
     accumulate, schedule = draw.choice("accumulate", [1, 2, 4]), Spec.read("schedule", {"use": "cosine", "warmup": 2})
-    watch = Silent()
+    watch = _Numbered()
     built(part, draw).fit(
         job(small(draw.seed()), documents_of(draw), steps=5, accumulate=accumulate, schedule=schedule, watch=watch)
     )
+    assert watch.numbers == [(step, 5) for step in range(1, 6)], f"of five steps were told {watch.numbers}"
     told, path = [figures["learning_rate"] for figures in watch.steps], schedule.build()
     expected = [0.5 * path.factor(step, 5) for step in range(5)]
     assert told == expected, f"rates {told}, the schedule says {expected}"

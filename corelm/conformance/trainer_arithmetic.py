@@ -10,7 +10,7 @@ from unittest import mock
 
 import torch
 
-from corelm.conformance.bench import close
+from corelm.conformance.bench import close, gap, same_bits
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.tiny import SEEN, Descent, own, refused, rows, weights
 from corelm.conformance.trainer_bench import IDS, built, job, small
@@ -80,3 +80,52 @@ def half_precision_is_for_products(part: PartUnderTest, draw: Draw) -> None:
     exact, rounded = (torch.cat([g.double().flatten() for _, g in sorted(some.items())]) for some in gradients)
     share = float((rounded - exact).norm() / exact.norm())
     assert share < 0.1, f"gradients in bfloat16 are {share:.0%} away from those in float32"
+
+
+@property_of(
+    "trainer",
+    statement="Under `precision: auto` it calculates in bfloat16 where the processor multiplies that, else in float32.",
+    formula="auto = bf16 on a processor that has it, auto = fp32 on one that hasn't, bf16 ≠ fp32",
+    catches="an automatic choice that is always the same, or one that overrules what was asked for",
+    tier="bit",
+    examples=1,
+    excuse=lambda part: None if "precision" in part.cls.Config.model_fields else "it has one precision",
+)
+def auto_precision_is_the_hardwares(part: PartUnderTest, draw: Draw) -> None:
+    """Gradients of one step, on a processor with bfloat16 and on one without, as torch reports them."""
+    subject, seed, documents = (
+        part.bench.subject(part, draw, clip=None),
+        draw.seed(),
+        rows((4, 7), draw.generator(), IDS),
+    )
+
+    def gradients(precision: str, hardware: bool) -> list[torch.Tensor]:
+        options = subject.config.model_dump(mode="json", by_alias=True) | {"precision": precision}
+        trainer = part.cls(part.cls.Config.model_validate(options))
+        with mock.patch.object(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": hardware}):
+            trainer.fit(job(small(seed, dtype=torch.float32), documents, steps=1, accumulate=2))
+        return [gradient for _, gradient in sorted(SEEN[0].items())]
+
+    low, single = gradients("bf16", False), gradients("fp32", True)
+    assert not same_bits(low, single), "in bfloat16 and in float32 gradients are the same"
+    assert same_bits(gradients("auto", True), low), "auto isn't bf16 where the processor has that"
+    assert same_bits(gradients("auto", False), single), "auto isn't fp32 where the processor has no bfloat16"
+
+
+@property_of(
+    "trainer",
+    statement="Each micro-batch of a step has chances of its own: its dropout doesn't drop what another's drops.",
+    formula="g(b, b) ≠ g(b) under dropout, though the mean loss of b and b is that of b",
+    catches="one seed for all micro-batches, so that every row of a step loses the same features",
+    tolerance="10⁻⁶ is far above rounding in float64; half of all features are dropped.",
+    examples=2,
+)
+def chances_are_not_repeated(part: PartUnderTest, draw: Draw) -> None:
+    """The same micro-batch once and twice in a step."""
+    trainer, seed = built(part, draw, clip=None), draw.seed()
+    documents, found = rows((9,), draw.generator(), IDS), []
+    for count in (1, 2):
+        model = small(seed, block={"use": "residual", "dropout": 0.5})
+        trainer.fit(job(model, documents, steps=1, accumulate=count))
+        found.append([gradient for _, gradient in sorted(SEEN[0].items())])
+    assert gap(found[0], found[1]) > 1e-6, "the same features were dropped in both micro-batches of a step"

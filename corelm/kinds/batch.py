@@ -83,6 +83,9 @@ class BatchStream(Stateful, Protocol):
 
     Contract: for every k, ``state_dict`` after k batches, loaded into a fresh stream of the same making, makes it
     yield exactly the batches from k on. The order depends on seed and data only.
+
+    A stream whose state, between rounds of one batch for each process, is the same in all of them, and that can go on
+    from the state of another number of processes, says so: it has the attribute ``elastic``, True.
     """
 
     def __iter__(self) -> Iterator[Batch]:

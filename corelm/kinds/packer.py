@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -34,8 +34,28 @@ class Tokens:
     label: int = -1
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a packer must know of documents before it reads them; every array is ``(documents,)``, int64.
+
+    Attributes:
+        lengths: tokens of each.
+        last: its last token; −1 where it has none.
+        groups, labels: as in ``Tokens``.
+    """
+
+    lengths: Int[np.ndarray, " documents"]
+    last: Int[np.ndarray, " documents"]
+    groups: Int[np.ndarray, " documents"]
+    labels: Int[np.ndarray, " documents"]
+
+
 class TokenStore(Protocol):
-    """Tokenized documents on disk, read by number without loading the rest."""
+    """Tokenized documents on disk, any part of which is read without the rest.
+
+    Documents are named by number, ``0 … len − 1``. The methods that take many at a time are what makes packing quick:
+    none of them loops over tokens, and none reads what was not asked for.
+    """
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -49,6 +69,66 @@ class TokenStore(Protocol):
     def tokens(self) -> int:
         """Tokens in all documents together."""
         ...
+
+    def outline(self, indices: Int[np.ndarray, " documents"]) -> Outline:
+        """Lengths, last tokens, groups and classes of these documents."""
+        ...
+
+    def read(
+        self,
+        documents: Int[np.ndarray, " runs"],
+        starts: Int[np.ndarray, " runs"],
+        stops: Int[np.ndarray, " runs"],
+    ) -> list[tuple[Int[np.ndarray, " tokens"], Bool[np.ndarray, " tokens"] | None]]:
+        """Tokens ``start … stop − 1`` of each of these documents, in any integer type, and their ``learn``.
+
+        What comes back may be views of the store: it is not to be written to.
+        """
+        ...
+
+    def names(self, indices: Int[np.ndarray, " documents"]) -> list[str]:
+        """Where these documents are from."""
+        ...
+
+
+class _Listed:
+    """A sequence of documents as a store."""
+
+    def __init__(self, documents: Sequence[Tokens]) -> None:
+        self._documents = documents
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def __getitem__(self, index: int) -> Tokens:
+        return self._documents[index]
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(self[index].ids) for index in range(len(self)))
+
+    def outline(self, indices: Int[np.ndarray, " documents"]) -> Outline:
+        found = [self[index] for index in indices.tolist()]
+        rows = [(len(t.ids), int(t.ids[-1]) if len(t.ids) else -1, t.group, t.label) for t in found]
+        return Outline(*np.array(rows, dtype=np.int64).reshape(-1, 4).T)
+
+    def read(
+        self,
+        documents: Int[np.ndarray, " runs"],
+        starts: Int[np.ndarray, " runs"],
+        stops: Int[np.ndarray, " runs"],
+    ) -> list[tuple[Int[np.ndarray, " tokens"], Bool[np.ndarray, " tokens"] | None]]:
+        runs = zip(documents.tolist(), starts.tolist(), stops.tolist(), strict=True)
+        found = ((self[index], slice(start, stop)) for index, start, stop in runs)
+        return [(t.ids[span], None if t.learn is None else t.learn[span]) for t, span in found]
+
+    def names(self, indices: Int[np.ndarray, " documents"]) -> list[str]:
+        return [self[index].name for index in indices.tolist()]
+
+
+def token_store(documents: Sequence[Tokens] | TokenStore) -> TokenStore:
+    """Documents as a store, whatever they are held in."""
+    return cast(TokenStore, documents) if hasattr(documents, "outline") else _Listed(documents)
 
 
 class Packer(Component):
@@ -64,14 +144,17 @@ class Packer(Component):
         * The order is a permutation of the documents drawn from (seed, epoch); another epoch, another order.
         * ``rank`` of ``world`` streams partition the batches: stream r yields batches r, r + world, …
         * The stream's state is resumable to the batch; between rounds of ``world`` batches it is the same in all
-          processes, and streams of another ``world`` can go on from it.
+          processes, and streams of another ``world`` can go on from it: the stream is ``elastic``.
+        * A part that ``keeps_whole`` cuts no document that fits into a row, its end-of-text token included.
         * Documents with classes give ``extra["labels"]``, ``(batch,)``; a part that can't keep them refuses them.
         * Batches are the taker's own. Where there is no token at all, ``UserError`` or no batch.
     """
 
     kind: ClassVar[str] = "packer"
     truncates: ClassVar[bool] = False
-    """Whether documents longer than ``time`` are cut."""
+    """Whether of documents longer than ``time`` the rest is dropped."""
+    keeps_whole: ClassVar[bool] = False
+    """Whether a document of at most ``time`` tokens stands in one row."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -13,7 +13,7 @@ from corelm import registration
 from corelm.errors import UserError
 from corelm.kinds.cost import Cost, Work
 from corelm.kinds.parameters import ParameterInfo, declare
-from corelm.kinds.quantizer import Codes, Kernel
+from corelm.kinds.quantizer import Codes, Kernel, consecutive
 
 ScaleType = Literal["float64", "float32", "float16", "bfloat16"]
 
@@ -112,7 +112,7 @@ class QuantizedLinear(nn.Module):
             "bits": codes.bits,
             "group": 0 if group == inputs else group,
             "symmetric": bool((codes.zero == 2 ** (codes.bits - 1)).all()),
-            "regular": torch.equal(codes.groups, _in_a_row(inputs, group, codes.groups.device)),
+            "regular": torch.equal(codes.groups, consecutive(inputs, group, codes.groups.device)),
             "scale_dtype": _name(codes.scale.dtype),
             "bias": bias is not None,
         }
@@ -147,7 +147,7 @@ class QuantizedLinear(nn.Module):
     def _groups(self) -> Tensor:
         if self.groups is not None:
             return self.groups
-        return _in_a_row(self.inputs, self.facts["group"], self.scale.device)
+        return consecutive(self.inputs, self.facts["group"], self.scale.device)
 
     @property
     def bits_per_weight(self) -> float:
@@ -223,10 +223,6 @@ class QuantizedLinear(nn.Module):
         """Sizes, for ``print(model)``."""
         facts = self.facts
         return f"{self.inputs} -> {self.outputs}, bits={facts['bits']}, group={facts['group']}, bias={facts['bias']}"
-
-
-def _in_a_row(inputs: int, group: int, device: torch.device) -> Tensor:
-    return torch.arange(inputs, dtype=torch.int32, device=device) // (group or max(inputs, 1))
 
 
 def _name(dtype: torch.dtype) -> ScaleType:

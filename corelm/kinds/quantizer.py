@@ -47,6 +47,11 @@ class Codes:
         return weight.to(dtype or work)
 
 
+def consecutive(inputs: int, group: int, device: torch.device) -> Int[Tensor, " inputs"]:
+    """Groups of ``group`` inputs in a row, the last perhaps shorter; one group of all when ``group`` is 0."""
+    return torch.arange(inputs, dtype=torch.int32, device=device) // (group or max(inputs, 1))
+
+
 @dataclass
 class Statistics:
     """What calibration saw at the input of one linear map.

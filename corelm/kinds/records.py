@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import bisect
+import hashlib
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 RoleName = Literal["system", "user", "assistant"]
 
@@ -76,18 +78,83 @@ Record = Text | Conversation | Preference | Labelled | Choice
 RecordName = Literal["text", "conversation", "preference", "labelled", "choice"]
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One document that a cleaner dropped or rewrote, in excerpts for people to look at.
+
+    Attributes:
+        name: of the document.
+        before: an excerpt; of a rewritten document around the first change.
+        after: the same place afterwards; None: the document was dropped.
+        detail: the figures behind the decision, e.g. ``12 words, at least 50``.
+    """
+
+    name: str
+    before: str
+    after: str | None = None
+    detail: str = ""
+
+
+EXAMPLES, SAMPLES, EXCERPT, LEAD = 3, 5, 1000, 120
+"""Names and excerpts kept for a reason; characters of an excerpt, and of what it shows before the first change."""
+
+
 @dataclass
 class Report:
-    """What a cleaner did: counts by reason, and a few examples of each."""
+    """What a cleaner did: counts by reason, and a few examples of each.
+
+    Attributes:
+        seen, kept: documents.
+        reasons: how often each reason for dropping or rewriting was met.
+        examples: names of the first few documents, by reason.
+        samples: excerpts of a few documents, by reason; those whose text has the smallest digest, which is a fair
+            draw, and the same one every time.
+    """
 
     seen: int = 0
     kept: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    _drawn: dict[str, list[bytes]] = field(default_factory=dict, repr=False)
 
-    def count(self, reason: str, name: str) -> None:
-        """Note one record dropped or changed for ``reason``."""
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+    def count(self, reason: str, name: str, times: int = 1) -> None:
+        """Note one record dropped or changed for ``reason``, which was met in it so many times."""
+        self.reasons[reason] = self.reasons.get(reason, 0) + times
         shown = self.examples.setdefault(reason, [])
-        if len(shown) < 3:
+        if len(shown) < EXAMPLES:
             shown.append(name)
+
+    def sample(self, reason: str, name: str, before: str, after: str | None = None, detail: str = "") -> None:
+        """Keep an excerpt of a record dropped (``after`` None) or changed for ``reason``, if it is drawn."""
+        lot = hashlib.blake2b(before.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        lots, kept = self._drawn.setdefault(reason, []), self.samples.setdefault(reason, [])
+        if len(lots) == SAMPLES and lot >= lots[-1]:
+            return
+        place = bisect.bisect_right(lots, lot)
+        lots.insert(place, lot)
+        kept.insert(place, Sample(name, *excerpts(before, after), detail))
+        del lots[SAMPLES:], kept[SAMPLES:]
+
+    def plain(self) -> dict[str, Any]:
+        """The same as plain data, for JSON."""
+        samples = {reason: [asdict(sample) for sample in kept] for reason, kept in self.samples.items()}
+        return {
+            "seen": self.seen,
+            "kept": self.kept,
+            "reasons": self.reasons,
+            "examples": self.examples,
+            "samples": samples,
+        }
+
+
+def excerpts(before: str, after: str | None) -> tuple[str, str | None]:
+    """At most ``EXCERPT`` characters of both texts, from ``LEAD`` before where they part; None stays None."""
+    if after is None:
+        return before[:EXCERPT], None
+    low, high = 0, min(len(before), len(after))
+    while low < high:  # the length of what they share, by halving
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if before[low:middle] == after[low:middle] else (low, middle - 1)
+    start = max(0, low - LEAD)
+    return before[start : start + EXCERPT], after[start : start + EXCERPT]

@@ -43,12 +43,20 @@ class Tracker(Component):
         * It never slows a run (under 1 % of a step) and never breaks it: what it raises is reported once and the
           tracker is dropped.
         * It only reads what it is given.
+        * What it says of a stage is what it was told: name, part, status. What ``recorded`` gives back are the figures
+          of the steps, each step once, as they were at the end: a stage that goes on from a checkpoint replaces what a
+          run that was cut off had told beyond it.
     """
 
     kind: ClassVar[str] = "tracker"
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @classmethod
+    def recorded(cls, folder: Path) -> dict[str, dict[int, dict[str, float | None]]] | None:
+        """Figures by stage and step that were kept in a run's folder (null: no finite number); None: it keeps none."""
+        return None
 
     def open(self, folder: Path, recipe: Mapping[str, Any], stages: list[StageSummary]) -> None:
         """A run starts in ``folder`` with these stages to come."""

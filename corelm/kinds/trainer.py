@@ -133,7 +133,8 @@ class Trainer(Component):
           terms of all of them: partitions into micro-batches and processes change nothing.
         * The gradient norm is clipped once per step, after accumulation.
         * Killed anywhere and run again with the same job, it ends with the same bits. The checkpoint holds
-          model, optimizer, stream and counters; a checkpoint is saved at the end as well.
+          model, optimizer, stream and counters; a checkpoint is saved at the end as well. Another number of processes
+          goes on from it where the stream is ``elastic``, and is refused where it isn't.
         * A loss that isn't finite raises ``UserError`` naming the step and the batch's documents, before
           the optimizer moves; the last checkpoint stays.
         * Where several processes call ``fit`` with the same job, only the first one saves checkpoints and reports; what

@@ -11,7 +11,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from pydantic import ValidationError
@@ -26,13 +26,30 @@ from corelm.kinds.component import Spec, nested_specs, plain_names_are_ours
 from corelm.kinds.interchange import Imported
 from corelm.kinds.template import Template
 from corelm.kinds.tensor_files import TensorFile, write_tensors
-from corelm.kinds.tokenizer import Tokenizer, read_tokenizers_json
+from corelm.kinds.tokenizer import (
+    Tokenizer,
+    read_tokenizer_files,
+    read_tokenizers_json,
+    write_tokenizer_files,
+)
 from corelm.model import transforms
 from corelm.model.assemble import assemble
 from corelm.model.config import ModelConfig
 from corelm.model.language_model import LanguageModel
 
 FORMAT = 1
+
+VOCABULARIES: Final = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "spm.model",
+    "encoder.json",
+    "vocab.json",
+    "vocab.txt",
+)
+"""Files in which other people's folders keep a vocabulary, the one that says most first."""
 
 
 def save(
@@ -281,31 +298,55 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def find_tokenizer(path: Path) -> Path | None:
-    """Where below ``path`` a tokenizer is described: a folder of ours, or a ``tokenizer.json``; None: nowhere."""
+    """What below ``path`` tells of a tokenizer: a folder of ours, or a file of somebody else's; None: nothing does."""
     for folder in (path, path / "tokenizer"):
         if (folder / "part.json").is_file():
             return folder
-    described = path / "tokenizer.json" if path.is_dir() else path
-    return described if described.is_file() else None
+    if not path.is_dir():
+        return path if path.is_file() else None
+    return next((path / name for name in VOCABULARIES if (path / name).is_file()), None)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Read a tokenizer: a folder of ours, or a ``tokenizer.json`` that some installed tokenizer can be.
+    """Read a tokenizer: a folder of ours, or somebody else's file or folder that some installed tokenizer knows.
+
+    Files are known by their content: ``tokenizer.json``, GPT-2's ``encoder.json`` and ``vocab.bpe``, ``vocab.txt``,
+    SentencePiece's ``.model``, tiktoken's ranks, GGUF.
 
     Raises:
-        UserError: nothing there that can be read.
+        UserError: nothing there that can be read, or it is damaged.
     """
-    found = find_tokenizer(Path(path))
+    path = Path(path)
+    found = find_tokenizer(path)
     if found is not None and found.is_dir():
         with _reading(found / "part.json"):
             spec = Spec.read("tokenizer", read_json(found / "part.json"))
         return spec.part.load(spec.config, found)  # type: ignore[no-any-return]
-    if found is not None:
+    read = read_tokenizer_files(path)
+    if read is None and found is not None:
         read = read_tokenizers_json(found.read_text(encoding="utf-8", errors="replace"))
-        if read is not None:
-            return read
+    if read is not None:
+        return read
     raise UserError(
         f"{path} holds no tokenizer that can be read",
-        remedy="Give a tokenizer folder, a model folder, or a tokenizer.json.",
+        remedy="Give a tokenizer folder, a model folder, a tokenizer.json, vocab.json + merges.txt, vocab.txt, "
+        "a SentencePiece .model, a .tiktoken or a .gguf.",
         code="no-tokenizer-there",
     )
+
+
+def write_tokenizer(tokenizer: Tokenizer, path: str | Path) -> list[Path]:
+    """Write a tokenizer in the format that the file's name is of, for others to read.
+
+    Args:
+        tokenizer: what to write.
+        path: ends in ``tokenizer.json``, ``encoder.json`` or ``vocab.json`` (merges come beside it), ``vocab.txt``,
+            ``.model``, ``.tiktoken`` or ``.gguf`` (a vocabulary without tensors).
+
+    Returns:
+        the files that were written.
+
+    Raises:
+        UserError: the format can't say exactly what the tokenizer does.
+    """
+    return write_tokenizer_files(tokenizer, Path(path))

@@ -93,7 +93,7 @@ class StageContext:
 
     def records(self, data: DataConfig, split: Literal["train", "holdout", "all"] = "train") -> Iterator[Record]:
         """A stage's own records."""
-        return self._stoppable(records.stream(data, split))
+        return self._stoppable(records.stream(data, split, self.watch.note))
 
     def store(self, tokens: Iterable[Tokens], name: str) -> TokenStore:
         """Put tokenized documents on disk, for this stage only; the first process does, the others wait."""

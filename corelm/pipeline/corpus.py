@@ -1,30 +1,23 @@
-"""The three steps before the named stages: clean the corpus, train the tokenizer, tokenize."""
+"""The first steps before the named stages: clean the corpus, train the tokenizer."""
 
 from __future__ import annotations
 
 import itertools
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from corelm.errors import UserError
-from corelm.files import write_json, writing
+from corelm.files import write_atomic, write_json, writing
 from corelm.kinds.component import Spec
 from corelm.kinds.data import DataConfig
-from corelm.kinds.packer import Tokens
 from corelm.kinds.records import Text
 from corelm.kinds.template import Template
 from corelm.kinds.tokenizer import END_OF_TEXT, Tokenizer
 from corelm.model import loading
-from corelm.pipeline import records
+from corelm.pipeline import corpus_page, records
 from corelm.pipeline.context import StageContext
-from corelm.pipeline.tokens import write_tokens
-
-CHUNK, CHUNK_CHARACTERS = 256, 1_000_000
-"""Documents encoded at once, and about how much text."""
 
 
 def clean_corpus(context: StageContext, data: DataConfig) -> dict[str, float]:
@@ -37,7 +30,7 @@ def clean_corpus(context: StageContext, data: DataConfig) -> dict[str, float]:
     for note in source.notes():
         context.watch.note(note)
     cleaners = [cleaner.build() for cleaner in data.clean]
-    documents = records.readable(data.source, source.records())
+    documents = records.readable(data.source, source.read())
     for cleaner in cleaners:
         documents = cleaner.clean(documents)
     counts, bytes_ = {"train": 0, "holdout": 0}, 0
@@ -56,11 +49,39 @@ def clean_corpus(context: StageContext, data: DataConfig) -> dict[str, float]:
             if number % 500 == 0:
                 context.watch.step(number, 0, {"megabytes": bytes_ / 1e6})
             context.stop_if_asked()
+    reports = [{"use": spec.name, **part.report.plain()} for spec, part in zip(data.clean, cleaners, strict=True)]
     if counts["train"] == 0:
-        raise records.empty(data.source)
-    reports = {spec.name: vars(cleaner.report) for spec, cleaner in zip(data.clean, cleaners, strict=True)}
-    write_json(context.folder / "report.json", {"documents": counts, "bytes": bytes_, "cleaners": reports})
+        raise _nothing_left(data, reports)
+    read = source.report.sentences(f"source {data.source.name}")
+    for sentence in read:
+        context.watch.note(sentence)
+    report = {
+        "documents": counts,
+        "bytes": bytes_,
+        "source": asdict(source.report),
+        "read": read,
+        "cleaners": reports,
+    }
+    write_json(context.folder / "report.json", report)
+    write_atomic(context.folder / "report.html", corpus_page.render(str(context.recipe["name"]), report))
     return {"documents": counts["train"], "held_out": counts["holdout"], "megabytes": bytes_ / 1e6}
+
+
+def _nothing_left(data: DataConfig, reports: Sequence[dict[str, Any]]) -> UserError:
+    """The error for a corpus without a document to train on: nothing came, or the cleaners dropped it all."""
+    dropped = [(found["use"], found["seen"] - found["kept"], found["reasons"]) for found in reports]
+    if not any(count for _, count, _ in dropped):
+        return records.empty(data.source)
+    told = "; ".join(
+        f"{name} dropped {count:,} ({', '.join(f'{reason} {times:,}' for reason, times in reasons.items())})"
+        for name, count, reasons in dropped
+        if count
+    )
+    return UserError(
+        f"nothing is left of the {reports[0]['seen']:,} documents of source {data.source.name}: {told}",
+        remedy="`corelm data preview RECIPE` shows what each cleaner does; loosen its options, or leave it out.",
+        code="corpus-all-dropped",
+    )
 
 
 def train_tokenizer(
@@ -83,38 +104,3 @@ def _texts(context: StageContext) -> Iterator[str]:
             context.watch.step(number, 0, {})
         assert isinstance(document, Text)
         yield document.text
-
-
-def tokenize_corpus(context: StageContext) -> dict[str, float]:
-    """Write both parts of the corpus as tokens."""
-    tokenizer = context.tokenizer()
-    figures: dict[str, float] = {}
-    for split in ("train", "holdout"):
-        shutil.rmtree(context.folder / split, ignore_errors=True)
-        store = write_tokens(context.folder / split, _encoded(context, tokenizer, split), tokenizer.vocab_size)
-        figures["tokens" if split == "train" else "held_out"] = store.tokens
-    return figures
-
-
-def _encoded(context: StageContext, tokenizer: Tokenizer, split: Any) -> Iterator[Tokens]:
-    done = 0
-    for chunk in _chunks(context.corpus_texts(split)):
-        encoded = tokenizer.encode_batch([document.text for document in chunk])
-        for document, ids in zip(chunk, encoded, strict=True):
-            yield Tokens(np.array(ids, dtype=np.int64), name=document.name)
-        done += len(chunk)
-        context.watch.step(done, 0, {})
-
-
-def _chunks(documents: Iterator[Any]) -> Iterator[list[Text]]:
-    """Documents to encode at once: not too many, and not too much text."""
-    chunk: list[Text] = []
-    size = 0
-    for document in documents:
-        chunk.append(document)
-        size += len(document.text)
-        if len(chunk) == CHUNK or size >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk

@@ -16,7 +16,7 @@ from corelm.kinds.template import Template
 from corelm.kinds.trainer import Checkpoints, Watch
 from corelm.model import loading
 from corelm.model.config import ModelConfig
-from corelm.pipeline import corpus, identity, starting
+from corelm.pipeline import corpus, identity, starting, tokenizing
 from corelm.pipeline.context import StageContext
 from corelm.pipeline.processes import RunGroup
 from corelm.recipe.reader import Recipe
@@ -167,7 +167,7 @@ def _tokenizer_units(config: RecipeConfig) -> list[Unit]:
 def _tokens_unit(config: RecipeConfig) -> Unit:
     inputs: dict[str, str | list[str]] = {"corpus": "corpus", "tokenizer": "tokenizer"}
     specs = _tokenizer_specs(config)
-    return Unit("tokens", "tokenize", "corpus", specs, {}, inputs, _alone(corpus.tokenize_corpus))
+    return Unit("tokens", "tokenize", "corpus", specs, {}, inputs, _alone(tokenizing.tokenize_corpus))
 
 
 def _tokenizer_specs(config: RecipeConfig) -> list[Spec[Any]]:

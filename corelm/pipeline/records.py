@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,13 +75,19 @@ def held_out(record: Record, share: float) -> bool:
     return value < share * 2**64
 
 
-def stream(data: DataConfig, split: Split) -> Iterator[Record]:
+def stream(data: DataConfig, split: Split, note: Callable[[str], None] = lambda sentence: None) -> Iterator[Record]:
     """Read, clean, limit and split the records of a ``data`` section.
+
+    Args:
+        data: the section.
+        split: which part.
+        note: is told at the end what was left out, and what each part of a mixture gave.
 
     Raises:
         UserError: the source has no records.
     """
-    records = readable(data.source, data.source.build().records())
+    source = data.source.build()
+    records = readable(data.source, source.read())
     for cleaner in data.clean:
         records = cleaner.build().clean(records)
     count = 0
@@ -93,6 +99,8 @@ def stream(data: DataConfig, split: Split) -> Iterator[Record]:
             yield record
     if count == 0:
         raise empty(data.source)
+    for sentence in source.report.sentences(f"source {data.source.name}"):
+        note(sentence)
 
 
 def readable(source: Spec[Any], records: Iterator[Any]) -> Iterator[Any]:

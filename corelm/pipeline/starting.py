@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from corelm import registration
 from corelm.errors import UserError
@@ -14,6 +15,16 @@ from corelm.model import loading
 from corelm.model.language_model import LanguageModel
 from corelm.pipeline.context import StageContext
 from corelm.recipe.checks import model_alone
+
+_BESIDE: Final = (
+    "merges.txt",
+    "vocab.bpe",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+"""Files that say more of a tokenizer than its vocabulary does."""
 
 
 def copy_tokenizer(context: StageContext, source: Path) -> dict[str, float]:
@@ -93,4 +104,7 @@ def tokenizer_digest(source: Path) -> str | None:
     found = loading.find_tokenizer(source)
     if found is None:
         return None
-    return folder_digest(found) if found.is_dir() else sha256(found)
+    if found.is_dir():
+        return folder_digest(found)
+    beside = [path for name in _BESIDE if (path := found.with_name(name)).is_file()]
+    return digest([sha256(path) for path in (found, *beside)]) if beside else sha256(found)

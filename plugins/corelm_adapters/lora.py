@@ -90,8 +90,6 @@ class LoRALinear(AdaptedLinear):
             merged = Linear(
                 self.inputs, self.outputs, bias=base.bias is not None, residual=info.residual, role=info.role
             )
-        merged.to(base.weight.dtype)
-        merged.weight.copy_(base.weight + self.scale * (self.up @ self.down))
-        if merged.bias is not None and base.bias is not None:
-            merged.bias.copy_(base.bias)
+        merged.to(base.weight.dtype).load_state_dict(base.state_dict())
+        merged.weight.add_(self.scale * (self.up @ self.down))
         return merged

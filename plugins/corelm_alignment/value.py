@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from corelm.kinds import Head, LanguageModel, Spec
 
@@ -44,10 +43,3 @@ class PolicyWithValue(nn.Module):
         super().train(mode)
         self.__dict__["policy"].module.train(mode)
         return self
-
-    def values(
-        self, ids: Int[Tensor, "rows time"], valid: Bool[Tensor, "rows time"] | None = None
-    ) -> Float[Tensor, "rows time"]:
-        """Value of every prefix: the expected return after it."""
-        hidden = self.hidden(ids, valid=valid)
-        return self.value_head(hidden)[..., 0]

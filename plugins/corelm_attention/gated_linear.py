@@ -74,9 +74,14 @@ class GatedLinearAttention(Attention):
             )
 
     @classmethod
+    def settled(cls, config: Any, context: Any) -> Any:
+        """The size of a head that follows from ``dim``."""
+        return config.model_copy(update={"head_dim": config.head_dim or context.dim // config.heads})
+
+    @classmethod
     def parameter_count(cls, config: Any, layer: LayerContext) -> int:
         """``5 · dim · heads · head_dim``, the decays' map with its bias, and the norm."""
-        head_dim = config.head_dim or layer.dim // config.heads
+        head_dim = cls.settled(config, layer).head_dim
         maps = config.heads * (5 * layer.dim * head_dim + layer.dim + 1)
         return maps + parameter_count(config.norm, head_dim)
 
@@ -88,7 +93,7 @@ class GatedLinearAttention(Attention):
     def __init__(self, config: Any, layer: LayerContext) -> None:
         super().__init__(config, layer)
         self.heads = config.heads
-        self.head_dim = config.head_dim or layer.dim // config.heads
+        self.head_dim = self.settled(config, layer).head_dim
         self.geometry = PositionGeometry(layer.dim, self.heads, self.head_dim, layer.context)
         width = self.heads * self.head_dim
         self.query = Linear(layer.dim, width)

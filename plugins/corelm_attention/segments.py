@@ -49,9 +49,10 @@ def segments(step: LayerStep) -> Segments:
 def one_by_one(step: LayerStep, row: int) -> Iterator[tuple[int, bool]]:
     """The real tokens of a row, and whether a document begins with each; for definitions in plain loops."""
     valid, documents, before = step.step.new_valid(), step.step.new_documents(), -1
-    apart = documents is not None and not all(rule.trivial(step.mask.facts) for rule in step.mask.rules)
+    if all(rule.trivial(step.mask.facts) for rule in step.mask.rules):
+        documents = None
     for t in range(step.step.ids.shape[1]):
         if valid is None or bool(valid[row, t]):
-            document = int(documents[row, t]) if apart and documents is not None else 0
+            document = 0 if documents is None else int(documents[row, t])
             yield t, document != before
             before = document

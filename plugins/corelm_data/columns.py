@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Self, get_args
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,7 @@ from corelm.kinds import (
     Text,
 )
 from corelm.kinds.records import RoleName
+from corelm_data.reading import Broken
 
 FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "text": ("text",),
@@ -32,6 +33,8 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
 
 JOINED: Final = frozenset({"text", "system", "prompt", "input", "response", "chosen", "rejected", "context"})
 """Fields of one text, which may be put together from several columns."""
+
+_ROLES: Final[dict[str, RoleName]] = {role: role for role in get_args(RoleName)}
 
 Columns = str | Annotated[list[str], Field(min_length=2)]
 
@@ -49,12 +52,23 @@ class TableConfig(ComponentConfig):
         description="Where a field of the record is found: {field: column}, or {field: [column, column]} for a text "
         "that is put together from several. Fields of text: text; of conversation: "
         "messages (a list of {role, content}), or prompt, response and where wanted system, input (put after the "
-        "prompt); of preference: messages or prompt …, chosen, rejected; of labelled: text, label; of choice: context "
+        "prompt); of preference: messages or prompt …, chosen, rejected (texts, or lists of turns that end with the "
+        "answer and may begin with the prompt); of labelled: text, label; of choice: context "
         "(a text, or one per ending), endings (a list, or one text for all contexts), gold (number of the right one).",
     )
     separator: str = Field(" ", description="What stands between the texts of columns that are put together.")
     classes: list[str] = Field(
         default_factory=list, description="Names of classes, in the order of their numbers, where labels are names."
+    )
+
+    turn: dict[Literal["role", "content"], str] = Field(
+        default_factory=dict,
+        description="What a turn in a list calls its parts, where not role and content: {role: from, content: value}.",
+    )
+    roles: dict[str, RoleName] = Field(
+        default_factory=dict,
+        description="What roles are called in lists of turns, where not system, user and assistant: {human: user, "
+        "gpt: assistant}.",
     )
 
     @model_validator(mode="after")
@@ -82,6 +96,31 @@ def record_of(row: object, config: TableConfig, name: str) -> Record:
     if not isinstance(row, Mapping):
         raise RowError(f"expected an object with named values, found {_shown(row)}")
     return _MAKERS[config.yields](_Row(row, config), name)
+
+
+def made_of(row: object, config: TableConfig, name: str, *, code: str, remedy: str) -> Record:
+    """``record_of`` in a source of files.
+
+    Raises:
+        Broken: what ``record_of`` raises, with a name and a remedy.
+    """
+    try:
+        return record_of(row, config, name)
+    except RowError as error:
+        raise Broken(str(error), remedy=remedy, code=code) from error
+
+
+def needed(config: TableConfig) -> list[str]:
+    """Columns that the config names itself, and must be there in every row."""
+    named = config.columns.values()
+    return list(
+        dict.fromkeys(column for columns in named for column in ([columns] if isinstance(columns, str) else columns))
+    )
+
+
+def usual(config: TableConfig) -> list[str]:
+    """Columns that a record may be made of: those that the config names, and those named like a field."""
+    return list(dict.fromkeys([*needed(config), *(f for f in FIELDS[config.yields] if f not in config.columns)]))
 
 
 class _Row:
@@ -138,19 +177,31 @@ class _Row:
         more = self.text("input") if "input" in self else ""
         return (*turns, Message("user", f"{asked}\n\n{more}" if more else asked))
 
-    def _listed(self) -> tuple[Message, ...]:
-        column, turns = self.column("messages"), self.value("messages")
+    def _listed(self, field: str = "messages") -> tuple[Message, ...]:
+        column, turns = self.column(field), self.value(field)
         if not isinstance(turns, list) or not turns:
             raise RowError(f"column {column!r}: expected a list of turns, found {_shown(turns)}")
+        role_key, content_key = self.config.turn.get("role", "role"), self.config.turn.get("content", "content")
+        roles: Mapping[str, RoleName] = {**_ROLES, **self.config.roles}
         messages = []
         for number, turn in enumerate(turns):
             where = f"column {column!r}, turn {number}"
-            if not isinstance(turn, Mapping) or turn.get("role") not in get_args(RoleName):
+            role = turn.get(role_key) if isinstance(turn, Mapping) else None
+            if not isinstance(role, str) or role not in roles:
                 raise RowError(
-                    f"{where}: expected {{role: system, user or assistant, content}}, found {_shown(turn)}"
+                    f"{where}: expected {{{role_key}: {_alternatives(roles)}, {content_key}}}, found {_shown(turn)}"
                 )
-            messages.append(Message(turn["role"], _text(turn.get("content"), f"{where}, content")))
+            messages.append(Message(roles[role], _text(turn.get(content_key), f"{where}, {content_key}")))
         return tuple(messages)
+
+    def answer(self, field: str) -> tuple[tuple[Message, ...], str]:
+        """An answer, with the turns that come before it where the column is a list of turns."""
+        if not isinstance(self.value(field), list):
+            return (), self.text(field)
+        *before, last = self._listed(field)
+        if last.role != "assistant":
+            raise RowError(f"column {self.column(field)!r}: the last turn is the answer, but it is the {last.role}'s")
+        return tuple(before), last.content
 
 
 def _conversation(row: _Row, name: str) -> Record:
@@ -160,7 +211,10 @@ def _conversation(row: _Row, name: str) -> Record:
 
 
 def _preference(row: _Row, name: str) -> Record:
-    return Preference(row.messages(), row.text("chosen"), row.text("rejected"), name)
+    (before, chosen), (other, rejected) = row.answer("chosen"), row.answer("rejected")
+    if before != other:
+        raise RowError("the two answers come after different turns")
+    return Preference(before or row.messages(), chosen, rejected, name)
 
 
 def _labelled(row: _Row, name: str) -> Record:
@@ -196,6 +250,11 @@ _MAKERS: Final[dict[str, Callable[[_Row, str], Record]]] = {
     "labelled": _labelled,
     "choice": _choice,
 }
+
+
+def _alternatives(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
 
 
 def _text(value: object, where: str) -> str:

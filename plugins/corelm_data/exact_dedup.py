@@ -32,7 +32,7 @@ class ExactDeduplication(Cleaner):
                 self.report.kept += 1
                 yield document
             else:
-                self.report.count("duplicate", document.name)
+                self.note_dropped(document, "duplicate")
 
 
 class _Digests:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
 from corelm.errors import UserError
-from corelm.kinds import LocalPath, Record, RecordName, Source
-from corelm_data.columns import RowError, TableConfig, record_of
+from corelm.kinds import LocalPath, Record, RecordName
+from corelm_data import digests
+from corelm_data.columns import TableConfig, made_of
+from corelm_data.reading import Broken, CarefulSource, ReadingConfig
 
 _FORMATS: Final = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 
 
-class HuggingFaceData(Source):
+class HuggingFaceData(CarefulSource):
     """Records read by the ``datasets`` library.
 
     Either ``path``, the name of a data set on the Hugging Face hub (fetched once, then from the library's cache), or
@@ -25,7 +27,7 @@ class HuggingFaceData(Source):
     ``columns`` says which of their values make a record.
     """
 
-    class Config(TableConfig):
+    class Config(TableConfig, ReadingConfig):
         """Which data set, and what its columns mean."""
 
         path: str | None = Field(None, min_length=1, description="Name on the hub, e.g. roneneldan/TinyStories.")
@@ -44,6 +46,12 @@ class HuggingFaceData(Source):
                 raise ValueError("revision is for data sets on the hub")
             return self
 
+    called: ClassVar[str] = "hugging-face"
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.named: str = config.path or Path(config.files).name
+
     @classmethod
     def yields(cls, config: Any) -> RecordName:
         """What ``yields`` says."""
@@ -57,17 +65,23 @@ class HuggingFaceData(Source):
             UserError: the data set can't be had or read; a row, named by its number, is no such record.
         """
         place = self.config.path or self.config.files
-        called = self.config.path or Path(self.config.files).name
-        for number, row in enumerate(self._rows(start), start=start):
+        named = self.named
+        remedy = f"Set columns; a {self.config.yields} is expected."
+        # Which rows are broken is known when records have been made of them: see FileSource.
+        skipping = self.config.broken == "skip"
+        passed = 0 if skipping else start
+        for number, row in enumerate(self._rows(passed), start=passed):
             where = f"[{self.config.split}], row {number}"
             try:
-                yield record_of(row, self.config, f"hugging-face: {called} {where}")
-            except RowError as error:
-                raise UserError(
-                    f"source hugging-face: {place} {where}: {error}",
-                    remedy=f"Set columns; a {self.config.yields} is expected.",
-                    code="broken-row",
-                ) from error
+                record = made_of(
+                    row, self.config, f"{self.called}: {named} {where}", code="broken-row", remedy=remedy
+                )
+            except Broken as error:
+                self.broken(error, f"{place} {where}", f"{named} {where}")
+                continue
+            passed += 1
+            if passed > start:
+                yield record
 
     def fingerprint(self) -> str:
         """Digest of the files on this machine, or name and revision on the hub."""
@@ -78,13 +92,19 @@ class HuggingFaceData(Source):
                 raise self._failed(error) from error
             return f"{self.config.path}/{self.config.name}/{self.config.split}/{builder.hash}"
         path = self._local()
-        total = hashlib.sha256()
-        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-            total.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as content:
-                while chunk := content.read(1 << 20):
-                    total.update(chunk)
-        return total.hexdigest()
+        if not path.is_dir():
+            return digests.digest([(path.name, path)])
+        # Hidden files, such as the notes that a download leaves with its time, are no data.
+        names = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+        shown = (name for name in names if not any(part.startswith(".") for part in name.parts))
+        return digests.digest((name.as_posix(), path / name) for name in shown)
+
+    @classmethod
+    def example(cls, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+        """A file of JSON lines."""
+        rows = "\n".join(json.dumps({"text": text}, ensure_ascii=False) for text in texts)
+        (folder / "rows.jsonl").write_text(rows, encoding="utf-8")
+        return {"path": None, "files": str(folder / "rows.jsonl")}
 
     def _rows(self, start: int) -> Iterator[Any]:
         # Whatever the library raises here is about the data set, the network or the file: the user's to mend.
@@ -105,7 +125,7 @@ class HuggingFaceData(Source):
         reader = next((_FORMATS[suffix] for suffix in reversed(path.suffixes) if suffix in _FORMATS), None)
         if reader is None:
             raise UserError(
-                f"source hugging-face: {path}: not a file of a known format",
+                f"source {self.called}: {path}: not a file of a known format",
                 remedy=f"Known endings: {', '.join(_FORMATS)}, each with or without .gz.",
                 code="format-unknown",
             )
@@ -115,7 +135,7 @@ class HuggingFaceData(Source):
         path = Path(self.config.files)
         if not path.exists():
             raise UserError(
-                f"source hugging-face: {path}: no such file or folder",
+                f"source {self.called}: {path}: no such file or folder",
                 remedy="A path in a recipe starts from the recipe's folder; a data set on the hub is named by path.",
                 code="file-not-found",
             )
@@ -125,11 +145,32 @@ class HuggingFaceData(Source):
         place = self.config.path or self.config.files
         cause = error.__cause__ or error
         first = (str(cause).strip().splitlines() or ["no message"])[0]
+        file = _file_of(error) or _file_of(cause)
+        where = "" if file in ("", place) else f", file {file}"
+        if self.config.files is None:
+            branch = f" --revision {self.config.revision}" if self.config.revision else ""
+            remedy = (
+                "Check the name, the split and the network; HF_HOME says where fetched data are kept. Without a network: "
+                f"`hf download {place} --repo-type dataset{branch} --local-dir FOLDER` elsewhere, then files: FOLDER."
+            )
+        else:
+            remedy = "Check name and split; are the files whole?"
         return UserError(
-            f"source hugging-face: {place} [{self.config.split}]: {type(cause).__name__}: {first}",
-            remedy="Check the name, the split and the network; HF_HOME says where fetched data are kept.",
+            f"source {self.called}: {place} [{self.config.split}]{where}: {type(cause).__name__}: {first}",
+            remedy=remedy,
             code="dataset-unreadable",
         )
+
+
+def _file_of(error: BaseException) -> str:
+    """Which file a reader of the library was at; its errors don't say."""
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith("datasets.packaged_modules"):
+            file = trace.tb_frame.f_locals.get("file")
+            found = file if isinstance(file, str) else found
+        trace = trace.tb_next
+    return found
 
 
 def _library() -> Any:

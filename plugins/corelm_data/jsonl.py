@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import itertools
 import json
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from corelm.errors import UserError
-from corelm.kinds import LocalPath, Record, RecordName, Source
-from corelm_data.columns import RowError, TableConfig, record_of
+from corelm.kinds import Count, LocalPath, Record, RecordName
+from corelm_data.columns import TableConfig, made_of
+from corelm_data.compressed import opened
+from corelm_data.lines import lines, too_long
+from corelm_data.reading import Broken, FileSource, ReadingConfig, Row, SourceFile
 
 
-class JsonLines(Source):
-    """Records from a file of JSON lines.
+class JsonLines(FileSource):
+    """Records from files of JSON lines.
 
-    One JSON object per line (lines of nothing but white space are passed over), gzipped if the name ends in ``.gz``;
-    ``columns`` says which of its values make a record. Streams. A file whose name ends in ``.json`` holds one JSON
-    list of such objects instead and is read into memory whole; rows are then counted instead of lines.
+    One JSON object per line (lines of nothing but white space are passed over), compressed if the name ends in
+    ``.gz``, ``.bz2``, ``.xz`` or ``.zst``; ``columns`` says which of its values make a record. Streams, whatever the
+    file holds: a line is at most ``longest``. A file whose name ends in ``.json`` holds one JSON list of such objects
+    instead and is read into memory whole; rows are then counted instead of lines. (``.json.gz`` is JSON lines again: so
+    C4 and its kin are published.)
     """
 
-    class Config(TableConfig):
+    class Config(TableConfig, ReadingConfig):
         """Which file, and what its columns mean."""
 
-        path: LocalPath = Field(description="File: .jsonl, .jsonl.gz, or .json with one list.")
+        path: LocalPath = Field(
+            description="A file: .jsonl, perhaps compressed (.jsonl.gz, .jsonl.zst), or .json with one list; a folder of "
+            "such files, or a glob."
+        )
+        longest: Count = Field(64_000_000, gt=0, description="Most bytes of a line; a longer one is broken.")
+
+    called: ClassVar[str] = "jsonl"
+    endings: ClassVar[frozenset[str]] = frozenset({".jsonl", ".ndjson", ".json"})
 
     @classmethod
     def yields(cls, config: Any) -> RecordName:
@@ -38,91 +45,67 @@ class JsonLines(Source):
         name: RecordName = config.yields
         return name
 
-    def records(self, start: int = 0) -> Iterator[Record]:
-        """Yield records from position ``start`` on.
+    def entries(self) -> list[str]:
+        """The one path."""
+        return [self.config.path]
+
+    def rows(self, file: SourceFile) -> Iterator[Row]:
+        """Lines, or members of the list.
 
         Raises:
-            UserError: no such file; a line that is no JSON, no UTF-8 or no such record, named by file and number.
+            Broken: the file breaks off, or is no JSON list.
         """
-        path = Path(self.config.path)
-        rows = _listed(path) if path.suffix == ".json" else _lines(path)
-        for where, read in itertools.islice(rows, start, None):
-            try:
-                yield record_of(read(), self.config, f"jsonl: {path.name}{where}")
-            except (RowError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-                raise UserError(
-                    f"source jsonl: {path}{where}: {_why(error)}",
-                    remedy=f"Mend the line, or set columns; a {self.config.yields} is expected.",
-                    code="broken-line",
-                ) from error
+        if file.path.suffix.lower() == ".json":
+            for number, row in enumerate(_listed(file.path), start=1):
+                yield Row(f": row {number}", partial(self._record, row))
+            return
+        with opened(file.path) as stream:
+            for number, line in lines(stream, self.config.longest):
+                if line is None or line.strip():
+                    yield Row(f":{number}", partial(self._parsed, line))
 
-    def fingerprint(self) -> str:
-        """Digest of name, size and content."""
-        path = Path(self.config.path)
-        total = hashlib.sha256(path.name.encode())
+    @classmethod
+    def example(cls, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+        """Two files, the last line without a line break."""
+        rows = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+        half = len(rows) // 2
+        (folder / "0.jsonl").write_text("".join(f"{row}\n" for row in rows[:half]), encoding="utf-8")
+        (folder / "1.jsonl").write_text("\n".join(rows[half:]), encoding="utf-8")
+        return {"path": str(folder)}
+
+    def _parsed(self, line: bytes | None, name: str) -> Record:
+        if line is None:
+            raise too_long(self.config.longest)
         try:
-            total.update(f"\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as file:
-                while chunk := file.read(1 << 20):
-                    total.update(chunk)
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        return total.hexdigest()
+            row = json.loads(line.decode("utf-8").rstrip())
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise Broken(_why(error), remedy=self._remedy(), code="broken-line") from error
+        return self._record(row, name)
+
+    def _record(self, row: Any, name: str) -> Record:
+        return made_of(row, self.config, name, code="broken-line", remedy=self._remedy())
+
+    def _remedy(self) -> str:
+        return f"Mend the line, or set columns; a {self.config.yields} is expected."
 
 
-class _Read:
-    """A row that is parsed when it is asked for, so that rows can be passed over cheaply."""
-
-    def __init__(self, line: bytes) -> None:
-        self._line = line
-
-    def __call__(self) -> Any:
-        return json.loads(self._line.decode("utf-8").rstrip())
-
-
-def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each row with its place in the file."""
-    number = 0
+def _listed(path: Path) -> list[Any]:
     try:
-        with _open(path) as file:
-            for number, line in enumerate(file, start=1):
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if line.strip():
-                    yield f":{number}", _Read(line)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(
-            f"source jsonl: {path}: broken off or damaged after line {number}: {error}",
-            remedy="Fetch the file again.",
-            code="file-truncated",
-        ) from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
-def _listed(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise _unreadable(path, error) from error
+        with opened(path) as file:
+            rows = json.loads(file.read().decode("utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(
-            f"source jsonl: {path}: {_why(error, whole=True)}",
+        raise Broken(
+            _why(error, whole=True),
             remedy="A .json file holds one list of objects; name a file of JSON lines .jsonl.",
             code="broken-file",
         ) from error
     if not isinstance(rows, list):
-        raise UserError(
-            f"source jsonl: {path}: expected one list of objects, found {type(rows).__name__}",
+        raise Broken(
+            f"expected one list of objects, found {type(rows).__name__}",
             remedy="Name a file of JSON lines .jsonl.",
             code="broken-file",
         )
-    for number, row in enumerate(rows, start=1):
-        yield f": row {number}", lambda row=row: row
+    return rows
 
 
 def _why(error: Exception, *, whole: bool = False) -> str:
@@ -134,11 +117,3 @@ def _why(error: Exception, *, whole: bool = False) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     return str(error)
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"source jsonl: {path}: can't be read: {error.strerror or error}",
-        remedy="A path in a recipe starts from the recipe's folder.",
-        code="file-not-found",
-    )

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from corelm.errors import UserError
 from corelm.kinds import IGNORE, Batch, BatchStream, ComponentConfig, Packer, Problem, Tokens, TokenStore
+from corelm_data.shuffling import Shuffle
 from corelm_data.streams import Ended, RankedStream, joined
 
 _WINDOW: Final = 1024
@@ -37,7 +38,9 @@ class Padded(Packer):
     Documents longer than ``time`` are cut at the side ``cut``; the stream counts them in ``truncated``.
     """
 
+    revision: ClassVar[int] = 2
     truncates: ClassVar[bool] = True
+    keeps_whole: ClassVar[bool] = True
 
     @classmethod
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
@@ -71,7 +74,7 @@ class Padded(Packer):
         rank: int = 0,
         world: int = 1,
     ) -> BatchStream:
-        """Batches of at most ``batch`` rows of at most ``time`` tokens; reads the store once for its groups.
+        """Batches of at most ``batch`` rows of at most ``time`` tokens; looks once through the store for its groups.
 
         Raises:
             UserError: no tokens at all; a group that is torn, has an empty member or is larger than ``batch``;
@@ -132,7 +135,7 @@ class _PaddedStream(RankedStream):
             documents=torch.from_numpy(numbers) if self._config.best_fit else None,
             valid=None if valid.all() else torch.from_numpy(valid),
             extra={"labels": labels} if bool((labels >= 0).any()) else {},
-            names=[joined([document.tokens.name for document in row]) for row in rows],
+            names=[joined([document.tokens.name for document in row[:3]], len(row)) for row in rows],
         )
 
     def _span(self, document: Ended) -> tuple[int, int]:
@@ -146,14 +149,22 @@ class _PaddedStream(RankedStream):
         plain = tokens.learn is None and tokens.label < 0
         return Ended.of(tokens, self._end_of_text) if plain else Ended(tokens, None)
 
+    def _lengths(self, indices: list[int]) -> dict[int, int]:
+        """Tokens of documents, their ends included, by number; the tokens themselves are not read."""
+        wanted = np.array(indices, dtype=np.int64)
+        outline, nothing = self.store.outline(wanted), np.zeros_like(wanted)
+        plain = np.array([marks is None for _, marks in self.store.read(wanted, nothing, nothing)], dtype=bool)
+        ended = plain & (outline.labels < 0) & (outline.lengths > 0) & (outline.last != self._end_of_text)
+        return dict(zip(indices, (outline.lengths + ended).tolist(), strict=True))
+
     def _bundle(self) -> list[list[int]] | None:
         """Rows that must stay together, next in turn: each a list of documents. None at the end."""
         width = _WINDOW if self._config.best_fit or self._config.by_length else 1
         while self._epoch != self.epochs:
             if self._planned is None:
                 first = self._window * width
-                units = self.order(self._epoch, len(self._units) - 1)[first : first + width]
-                self._planned = self._plan([int(unit) for unit in units])
+                order = Shuffle(len(self._units) - 1, self.seed, self._epoch)
+                self._planned = self._plan(order.span(first, first + width).tolist())
             if self._done < len(self._planned):
                 return self._planned[self._done]
             self._window, self._done, self._planned = self._window + 1, 0, None
@@ -165,13 +176,15 @@ class _PaddedStream(RankedStream):
         members = [list(range(self._units[unit], self._units[unit + 1])) for unit in units]
         if self._config.best_fit:
             return self._filled([index for (index,) in members])
-        bundles = [[[index] for index in some if len(self.store[index].ids)] for some in members]
+        lengths = self._lengths([index for some in members for index in some])
+        bundles = [[[index] for index in some if lengths[index]] for some in members]
         bundles = [bundle for bundle in bundles if bundle]
         return self._by_length(bundles) if self._config.by_length else bundles
 
     def _by_length(self, bundles: list[list[list[int]]]) -> list[list[list[int]]]:
         """The same bundles, those of one batch alike in length; which batch comes first is still up to chance."""
-        longest = [max(len(self._document(index)) for row in bundle for index in row) for bundle in bundles]
+        lengths = self._lengths([index for bundle in bundles for row in bundle for index in row])
+        longest = [max(lengths[index] for row in bundle for index in row) for bundle in bundles]
         batches: list[list[int]] = []
         room = 0
         for number in sorted(range(len(bundles)), key=longest.__getitem__):
@@ -186,7 +199,7 @@ class _PaddedStream(RankedStream):
 
     def _filled(self, indices: list[int]) -> list[list[list[int]]]:
         """Rows of several documents by best fit."""
-        lengths = {index: min(self.time, len(self._document(index))) for index in indices}
+        lengths = {index: min(self.time, length) for index, length in self._lengths(indices).items()}
         found: list[list[int]] = []
         room: list[int] = []
         for index in sorted(lengths, key=lambda index: -lengths[index]):
@@ -212,32 +225,43 @@ class _PaddedStream(RankedStream):
         self._planned = None
 
 
-def _units(store: Sequence[Tokens] | TokenStore, batch: int, *, alone: bool) -> Int[np.ndarray, " units+1"]:
+def _units(store: TokenStore, batch: int, *, alone: bool) -> Int[np.ndarray, " units+1"]:
     """Where each run of documents of one group starts, and the end."""
+
+    def name(index: int) -> str:
+        return str(store.names(np.array([index]))[0])
+
     starts, seen, last = [0], set(), -1
-    for index in range(len(store)):
-        document = store[index]
-        group = document.group
-        if alone and (group >= 0 or document.label >= 0):
+    for index, (length, group, label) in enumerate(_outlined(store)):
+        if alone and (group >= 0 or label >= 0):
             raise _refused(
-                document, "belongs to a group or has a class, and best_fit mixes rows", "Leave best_fit out."
+                name(index), "belongs to a group or has a class, and best_fit mixes rows", "Leave best_fit out."
             )
-        if group >= 0 and len(document.ids) == 0:
-            raise _refused(document, "has no tokens but belongs to a group", "Check the records.")
+        if group >= 0 and length == 0:
+            raise _refused(name(index), "has no tokens but belongs to a group", "Check the records.")
         if group >= 0 and group in seen and group != last:
-            raise _refused(document, f"is apart from the rest of group {group}", "Store groups together.")
+            raise _refused(name(index), f"is apart from the rest of group {group}", "Store groups together.")
         if index and not (group >= 0 and group == last):
             starts.append(index)
         if index + 1 - starts[-1] > batch:
             raise _refused(
-                document, f"is of a group of more than {batch} documents, the batch's rows", "Raise the batch size."
+                name(index),
+                f"is of a group of more than {batch} documents, the batch's rows",
+                "Raise the batch size.",
             )
         seen.add(group)
         last = group
     return np.array([*starts, len(store)], dtype=np.int64)
 
 
-def _refused(document: Tokens, why: str, remedy: str) -> UserError:
+def _outlined(store: TokenStore) -> Iterator[tuple[int, int, int]]:
+    """Length, group and class of each document; the tokens themselves are not read."""
+    for first in range(0, len(store), _WINDOW):
+        outline = store.outline(np.arange(first, min(first + _WINDOW, len(store))))
+        yield from zip(outline.lengths.tolist(), outline.groups.tolist(), outline.labels.tolist(), strict=True)
+
+
+def _refused(name: str, why: str, remedy: str) -> UserError:
     return UserError(
-        f"packer padded: document {document.name or 'without a name'} {why}", remedy=remedy, code="group-unpackable"
+        f"packer padded: document {name or 'without a name'} {why}", remedy=remedy, code="group-unpackable"
     )

@@ -1,27 +1,17 @@
-"""What the streams of packers share: the order of documents, ranks, and a position of a few numbers."""
+"""What the streams of packers share: documents and their ends, ranks, and a position of a few numbers."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from corelm.errors import UserError
-from corelm.kinds import IGNORE, Batch, Tokens, TokenStore
-
-
-def permutation(count: int, seed: int, epoch: int) -> Int[np.ndarray, " count"]:
-    """Order of an epoch: the ranks of raw numbers of a generator seeded by (seed, epoch).
-
-    Raw numbers, because they alone are promised to be the same in every version of NumPy. 16 bytes per document while
-    it is made, 8 afterwards.
-    """
-    generator = np.random.PCG64(np.random.SeedSequence([seed % 2**64, epoch]))
-    return np.argsort(generator.random_raw(count), kind="stable")
+from corelm.kinds import IGNORE, Batch, Tokens, TokenStore, token_store
 
 
 @dataclass(frozen=True)
@@ -66,10 +56,10 @@ class Ended:
         return np.append(known, np.zeros(stop - start - len(known), dtype=bool))
 
 
-def joined(names: Sequence[str]) -> str:
-    """Names of the documents in a row, the first three of them written out."""
-    different = list(dict.fromkeys(names))
-    return ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
+def joined(names: Sequence[str], count: int) -> str:
+    """A row of ``count`` documents, the first three of which have these names."""
+    told = ", ".join(dict.fromkeys(names))
+    return f"{told} and {count - 3} more" if count > 3 else told
 
 
 class RankedStream:
@@ -78,6 +68,8 @@ class RankedStream:
     The position is kept at the border of rounds of ``world`` batches, so it is the same number on every rank, and a
     stream of another ``world`` can go on from it.
     """
+
+    elastic: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -92,15 +84,16 @@ class RankedStream:
     ) -> None:
         if not 0 <= rank < world or min(batch, time) < 1 or (epochs is not None and epochs < 0):
             raise ValueError(f"rank {rank} of {world}, batch {batch}, time {time}, epochs {epochs}")
-        if not any(len(store[number].ids) for number in range(len(store))):
+        self.store = token_store(store)
+        self.tokens = self.store.tokens
+        if self.tokens == 0:
             raise UserError(
                 f"there is nothing to learn from: {len(store)} documents without a token",
                 remedy="Check the source and its cleaners.",
                 code="no-documents",
             )
-        self.store, self.batch, self.time = store, batch, time
+        self.batch, self.time = batch, time
         self.seed, self.epochs, self.rank, self.world = seed, epochs, rank, world
-        self._order: tuple[int, Int[np.ndarray, " count"]] | None = None
 
     @abstractmethod
     def _advance(self, build: bool) -> Batch | bool | None:
@@ -137,12 +130,6 @@ class RankedStream:
         while self._advance(False) is not None:
             count += 1
         return count
-
-    def order(self, epoch: int, count: int) -> Int[np.ndarray, " count"]:
-        """Order of an epoch, made once."""
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, permutation(count, self.seed, epoch))
-        return self._order[1]
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it is a position in."""

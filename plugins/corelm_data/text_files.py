@@ -3,127 +3,102 @@
 from __future__ import annotations
 
 import codecs
-import glob
-import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from corelm.errors import UserError
-from corelm.kinds import ComponentConfig, LocalPath, RecordName, Source, Text
+from corelm.kinds import Count, RecordName, Text
+from corelm_data.compressed import opened
+from corelm_data.reading import Broken, FilesConfig, FileSource, Row, SourceFile
 
 _CHUNK = 1 << 20
 
 
-class TextFiles(Source):
+class TextFiles(FileSource):
     """Plain text files in UTF-8.
 
     Each file is a document, or, with ``separator``, each part of a file between separators (line breaks around it are
     taken off, parts of nothing but white space aren't documents). Files come in the order of ``paths``, those of a
-    folder or a glob sorted by path; records are named by the way from there, so that it can be moved. A byte order
-    mark is taken off; nothing else is changed.
+    folder or a glob sorted by path; records are named by the way from there, so that it can be moved. Files whose names
+    end in .gz, .bz2, .xz or .zst are unpacked. A byte order mark is taken off; nothing else is changed.
 
     Without a separator a file is held in memory whole; with one, a file of any size streams through one part at a
-    time.
+    time. No document is longer than ``longest``.
     """
 
-    class Config(ComponentConfig):
+    class Config(FilesConfig):
         """Which files, and how they are cut."""
 
-        paths: list[LocalPath] = Field(
-            min_length=1,
-            description="Files, folders (all files below them but hidden ones) and globs such as texts/**/*.txt.",
-        )
         separator: str | None = Field(
             None, min_length=1, description="What stands between documents of one file, e.g. <|endoftext|> or \\n\\n."
         )
+        longest: Count = Field(
+            1_000_000_000, gt=0, description="Most characters of a document; a longer one is broken."
+        )
+
+    called: ClassVar[str] = "text-files"
 
     @classmethod
     def yields(cls, config: Any) -> RecordName:
         """Text."""
         return "text"
 
-    def records(self, start: int = 0) -> Iterator[Text]:
-        """Yield documents from position ``start`` on.
+    def rows(self, file: SourceFile) -> Iterator[Row]:
+        """Documents of a file.
 
         Raises:
-            UserError: a path leads nowhere; a file is empty, unreadable or not UTF-8 (with the byte's offset).
+            Broken: it is empty, not UTF-8 (with the byte's offset), or a document is too long.
         """
-        return itertools.islice(self._documents(), start, None)
+        separator, longest = self.config.separator, self.config.longest
+        if separator is None:
+            yield Row("", partial(_whole, file.path, longest))
+            return
+        number = 0
+        for part in _split(_decoded(file.path), separator, longest):
+            if part.strip():
+                number += 1
+                yield Row(f"#{number}", partial(Text, part.strip("\r\n")))
+        if number == 0:
+            raise empty()
 
-    def fingerprint(self) -> str:
-        """Digest of names, sizes and contents."""
-        total = hashlib.sha256()
-        for path, name in self._files().items():
-            total.update(f"{name}\0{path.stat().st_size}\0".encode())
-            for chunk in _chunks(path):
-                total.update(chunk)
-        return total.hexdigest()
-
-    def _documents(self) -> Iterator[Text]:
-        separator = self.config.separator
-        for path, name in self._files().items():
-            if separator is None:
-                text = "".join(_decoded(path))
-                if text.strip():
-                    yield Text(text, f"text-files: {name}")
-                    continue
-                raise _empty(path)
-            number = 0
-            for part in _split(_decoded(path), separator):
-                if part.strip():
-                    number += 1
-                    yield Text(part.strip("\r\n"), f"text-files: {name}#{number}")
-            if number == 0:
-                raise _empty(path)
-
-    def _files(self) -> dict[Path, str]:
-        """Each file with the name of its records."""
-        found: dict[Path, str] = {}
-        for entry in self.config.paths:
-            matched = _matching(entry)
-            if not matched:
-                raise UserError(
-                    f"source text-files: {entry}: no such file",
-                    remedy="Paths in a recipe start from the recipe's folder; folders and globs must hold files.",
-                    code="file-not-found",
-                )
-            for path in matched:
-                found.setdefault(path, path.relative_to(_root(entry)).as_posix())
-        return found
+    @classmethod
+    def example(cls, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+        """A file per text."""
+        for number, text in enumerate(texts):
+            (folder / f"{number:03}.txt").write_bytes(text.encode())
+        return {"paths": [str(folder)]}
 
 
-def _root(entry: str) -> Path:
-    """The folder that names of files start from: the entry itself, or what stands before its first wildcard."""
-    path = Path(entry)
-    if path.is_dir():
-        return path
-    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts[:-1])
-    return path.parent if path.exists() else Path(*fixed)
+def _whole(path: Path, longest: int, name: str) -> Text:
+    return Text(decoded(path, longest), name)
 
 
-def _matching(entry: str) -> list[Path]:
-    path = Path(entry)
-    if path.is_dir():
-        below = (candidate for candidate in path.rglob("*") if candidate.is_file())
-        return sorted(p for p in below if not any(part.startswith(".") for part in p.relative_to(path).parts))
-    if path.exists():
-        return [path]
-    return sorted(Path(name) for name in glob.glob(entry, recursive=True) if Path(name).is_file())
+def decoded(path: Path, longest: int) -> str:
+    """The text of a file.
+
+    Raises:
+        Broken: it is empty, not UTF-8, or has more than ``longest`` characters.
+    """
+    pieces, length = [], 0
+    for piece in _decoded(path):
+        pieces.append(piece)
+        length += len(piece)
+        if length > longest:
+            raise _too_long(longest)
+    text = "".join(pieces)
+    if not text.strip():
+        raise empty()
+    return text
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk
-    except OSError as error:
-        raise UserError(
-            f"source text-files: {path}: can't be read: {error.strerror or error}", code="file-unreadable"
-        ) from error
+    with opened(path) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
 
 
 def _decoded(path: Path) -> Iterator[str]:
@@ -135,8 +110,8 @@ def _decoded(path: Path) -> Iterator[str]:
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            raise UserError(
-                f"source text-files: {path}: not UTF-8 at byte {offset - pending + error.start} ({error.reason})",
+            raise Broken(
+                f"not UTF-8 at byte {offset - pending + error.start} ({error.reason})",
                 remedy="Convert it, e.g. with `iconv -f ENCODING -t UTF-8`, or leave the file out.",
                 code="not-utf8",
             ) from error
@@ -146,17 +121,21 @@ def _decoded(path: Path) -> Iterator[str]:
         yield text
 
 
-def _split(chunks: Iterator[str], separator: str) -> Iterator[str]:
+def _split(chunks: Iterator[str], separator: str, longest: int) -> Iterator[str]:
     """Parts between separators; holds no more than one part and one chunk."""
     rest: list[str] = []
+    length = 0
     for chunk in chunks:
         # A separator may straddle chunks: the end of what is held is looked at again, no more of it.
         seam = _tail(rest, len(separator) - 1)
         parts = (seam + chunk).split(separator)
         rest.append(parts[0])
+        length += len(parts[0]) - len(seam)
         for part in parts[1:]:
             yield "".join(rest)
-            rest = [part]
+            rest, length = [part], len(part)
+        if length > longest:
+            raise _too_long(longest)
     yield "".join(rest)
 
 
@@ -173,5 +152,14 @@ def _tail(held: list[str], length: int) -> str:
     return tail
 
 
-def _empty(path: Path) -> UserError:
-    return UserError(f"source text-files: {path}: the file holds no text", remedy="Leave it out.", code="file-empty")
+def empty() -> Broken:
+    """The error for a file of nothing but white space."""
+    return Broken("the file holds no text", remedy="Leave it out.", code="file-empty")
+
+
+def _too_long(longest: int) -> Broken:
+    return Broken(
+        f"a document of more than {longest:,} characters",
+        remedy="Set separator if the file holds several documents; else raise longest.",
+        code="document-too-long",
+    )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from corelm.kinds import Cleaner, ComponentConfig, Text
+from corelm.kinds import ComponentConfig
+from corelm_data.one_by_one import OneByOne, Verdict
 
 
-class UnicodeNormalisation(Cleaner):
+class UnicodeNormalisation(OneByOne):
     """Rewrites documents in a Unicode normalisation form.
 
     The same text can be written in several ways, e.g. é as one code point or as e and an accent; afterwards there is
@@ -20,17 +19,16 @@ class UnicodeNormalisation(Cleaner):
     they look like, which loses information. Rewritten documents are counted as ``rewritten``.
     """
 
+    writes: ClassVar[None] = None
+    local: ClassVar[bool] = True
+
     class Config(ComponentConfig):
         """The form."""
 
         form: Literal["NFC", "NFD", "NFKC", "NFKD"] = Field("NFC", description="Normalisation form.")
 
-    def clean(self, documents: Iterable[Text]) -> Iterator[Text]:
-        """Yield every document, rewritten where needed."""
-        for document in documents:
-            self.report.seen += 1
-            self.report.kept += 1
-            if not unicodedata.is_normalized(self.config.form, document.text):
-                self.report.count("rewritten", document.name)
-                document = replace(document, text=unicodedata.normalize(self.config.form, document.text))
-            yield document
+    def judge(self, text: str) -> Verdict | None:
+        """Rewrite what is in another form."""
+        if unicodedata.is_normalized(self.config.form, text):
+            return None
+        return Verdict(unicodedata.normalize(self.config.form, text), {"rewritten": 1})

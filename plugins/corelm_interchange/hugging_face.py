@@ -21,7 +21,7 @@ from corelm.kinds import (
     Tokenizer,
 )
 from corelm.kinds.quantized_linear import QuantizedLinear
-from corelm.kinds.tokenizer import read_tokenizers_json
+from corelm.kinds.tokenizer import read_tokenizer_files
 from corelm.kinds.trainer import Watch
 from corelm_interchange.family import Family, UnsayableError, family_for, family_of
 from corelm_interchange.normal import differences, normal_form
@@ -81,14 +81,13 @@ class HuggingFace(Interchange):
         section = family.section(values)
         names = normal_form(section)["names"]
         tensors = Reading(family, values, names, Files(source), str(source))
-        described = source / "tokenizer.json"
-        tokenizer = read_tokenizers_json(described.read_text(encoding="utf-8")) if described.is_file() else None
-        if tokenizer is None:
-            notes.append(
-                "tokenizer.json: no installed tokenizer encodes as it says"
-                if described.is_file()
-                else "the folder has no tokenizer.json"
-            )
+        tokenizer = None
+        try:
+            tokenizer = read_tokenizer_files(source)
+            if tokenizer is None:
+                notes.append("the folder has no tokenizer")
+        except UserError as error:
+            notes.append(f"no tokenizer: {error.message}")
         return Imported(section, tensors, tokenizer, notes)
 
     def write(self, model: LanguageModel, folder: Path, watch: Watch) -> None:

@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from corelm.errors import UserError
-from corelm.kinds import Codes, ComponentConfig, Quantizer, Statistics
-from corelm_quantization.grid import Grid, ScaleType, consecutive, working
+from corelm.kinds import Codes, ComponentConfig, Quantizer, Statistics, consecutive
+from corelm_quantization.grid import Grid, ScaleType, working
 from corelm_quantization.round_to_nearest import nearest
 
 

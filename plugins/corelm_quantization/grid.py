@@ -107,8 +107,3 @@ def working(weight: Float[Tensor, "outputs inputs"]) -> Float[Tensor, "outputs i
             code="weights-not-finite",
         )
     return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
-
-
-def consecutive(inputs: int, group: int, device: torch.device) -> Int[Tensor, " inputs"]:
-    """Groups of ``group`` inputs in a row, the last perhaps shorter; one group of all when ``group`` is 0."""
-    return torch.arange(inputs, dtype=torch.int32, device=device) // (group or max(inputs, 1))

@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from corelm.kinds import Codes, Kernel
+from corelm.kinds import Codes, Kernel, consecutive
 from corelm_quantization.few_rows import few_rows_on_cpu
-from corelm_quantization.grid import consecutive
 
 GROUPS = (32, 64, 128, 256)
 

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from corelm.kinds import Codes, ComponentConfig, Quantizer, Statistics
-from corelm_quantization.grid import Grid, ScaleType, consecutive, working
+from corelm.kinds import Codes, ComponentConfig, Quantizer, Statistics, consecutive
+from corelm_quantization.grid import Grid, ScaleType, working
 
 
 class RoundToNearest(Quantizer):

@@ -72,7 +72,7 @@ class Finetune(Stage):
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
         """The data are conversations or texts; targets are an adapter's."""
         yield from of_type(config.data, "conversation", "text")
-        yield from reads(config.objective, "logprobs")
+        yield from reads(config.objective, "logprobs", "next-token or completion-only")
         for option in ("targets", "merge"):
             if config.adapter is None and getattr(config, option) != cls.Config.model_fields[option].default:
                 message = f"`{option}` says how a model is adapted, but there is no adapter"

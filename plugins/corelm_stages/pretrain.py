@@ -48,7 +48,7 @@ class Pretrain(Stage):
     @classmethod
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
         """The objective reads tokens: a corpus has no labels and no pairs."""
-        yield from reads(config.objective, "logprobs")
+        yield from reads(config.objective, "logprobs", "next-token or completion-only")
         section = context.get("model") or {}
         if config.time is not None and config.time > section.get("context", config.time):
             message = f"rows of {config.time} tokens are longer than the model's context of {section['context']}"

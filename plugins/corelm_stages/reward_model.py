@@ -63,7 +63,7 @@ class RewardModel(Stage):
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
         """The data are preferences."""
         yield from of_type(config.data, "preference")
-        yield from reads(config.objective, "scores")
+        yield from reads(config.objective, "scores", "pairwise-reward")
         if config.head.part.reads != "scalar":
             message = f"a reward is one number; the head {config.head.name} gives {config.head.part.reads}"
             yield Problem(("head",), message, "Use scalar here.", "head-not-scalar")

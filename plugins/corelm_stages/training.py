@@ -166,11 +166,10 @@ def of_type(data: DataConfig | None, *wanted: RecordName) -> Iterator[Problem]:
         yield Problem(("data",), message, remedy, "records-of-other-type")
 
 
-def reads(objective: Spec[Objective], wanted: str) -> Iterator[Problem]:
+def reads(objective: Spec[Objective], wanted: str, fitting: str) -> Iterator[Problem]:
     """The problem with an objective that reads something else than this stage's model says."""
     found = objective.part.reads
     if found != wanted:
-        fitting = {"logprobs": "next-token or completion-only", "scores": "pairwise-reward"}[wanted]
         message = f"{objective.name} reads {found}; this stage's model gives {wanted}"
         yield Problem(("objective",), message, f"Use {fitting} here.", f"objective-needs-{found}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -23,14 +23,18 @@ from corelm_tokenizers.vocabulary import (
 class LearnsMerges(ByteLevelTokenizer):
     """Learns merges of bytes from text."""
 
+    family: ClassVar[str] = "bpe"
+    """Parts of one family read each other's files, and encode alike."""
+
     class Config(ComponentConfig):
         """Size of the vocabulary, and how text is cut into words."""
 
         vocab_size: Count = Field(32_000, ge=256, description="Number of ids: 256 bytes, merges, special tokens.")
         pattern: PatternName = Field(
             "gpt2",
-            description="Cuts text into words: gpt2; cl100k (numbers of at most three digits, either case); "
-            "none: a document is one word.",
+            description="Cuts text into words as published tokenizers do: gpt2; cl100k and llama3 (numbers of at "
+            "most three digits, contractions in either case; cl100k keeps white space at the end together); qwen2 "
+            "(each digit alone); o200k (also cut where upper case follows lower case); none: a document is one word.",
         )
 
     @classmethod

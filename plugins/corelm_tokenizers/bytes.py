@@ -30,4 +30,4 @@ class ByteTokenizer(ByteLevelTokenizer):
         self._set((), specials)
 
     def _encode_plain(self, text: str) -> list[int]:
-        return list(text.encode())
+        return list(text.encode("utf-8", "surrogateescape"))

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, get_args
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from corelm_tokenizers.learning import ALPHABET
+from corelm_tokenizers.byte_letters import byte_values
+from corelm_tokenizers.byte_letters import spelling as spelling
 from corelm_tokenizers.patterns import PatternName, spelt_out
 from corelm_tokenizers.vocabulary import Merge, pieces_of
-
-
-@cache
-def spelling() -> str:
-    """The character that the library writes for each byte: itself if it prints in Latin-1, else one from U+0100 on."""
-    printing = ALPHABET[:188]
-    others = sorted(ALPHABET[188:])
-    return "".join(chr(value if value in printing else 256 + others.index(value)) for value in range(256))
 
 
 def untrained(pattern: PatternName, model: models.BPE | None = None) -> tokenizers.Tokenizer:
@@ -47,7 +39,7 @@ def with_merges(merges: Sequence[Merge], pattern: PatternName) -> tokenizers.Tok
 
 def merges_of(data: dict[str, Any]) -> list[Merge]:
     """The merges of a ``tokenizer.json``, as ids of ours: bytes, then pieces in the order of their birth."""
-    values = {character: value for value, character in enumerate(spelling())}
+    values = byte_values()
     numbers = {bytes([value]): value for value in range(256)}
     merges = []
     for pair in data["model"]["merges"]:
@@ -68,12 +60,17 @@ def from_json(text: str) -> tuple[list[Merge], list[str], PatternName] | None:
     """Merges, special tokens and pattern of a ``tokenizer.json``; None unless ``to_json`` would write it so."""
     try:
         data = json.loads(text)
+        ids = data["model"]["vocab"]
+        if any(ids[letter] != value for value, letter in enumerate(spelling())):
+            return None  # quickly seen of most others: our bytes come first, in order
         merges = merges_of(data)
         specials = [token["content"] for token in data["added_tokens"]]
-        patterns: tuple[PatternName, ...] = get_args(PatternName)
+        cut = data["pre_tokenizer"].get("pretokenizers", [{"pattern": {}}])[0]["pattern"].get("Regex")
+        names: tuple[PatternName, ...] = get_args(PatternName)
+        pattern = next(name for name in names if cut == (None if name == "none" else spelt_out(name)))
         # What isn't said in exactly these words might mean something else: a prefix space, a normaliser, other ids.
-        matching = (name for name in patterns if json.loads(to_json(merges, specials, name)) == data)
-        pattern = next(matching, None)
-    except (ValueError, KeyError, TypeError, IndexError):
+        if json.loads(to_json(merges, specials, pattern)) != data:
+            return None
+    except (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError):
         return None
-    return None if pattern is None else (merges, specials, pattern)
+    return merges, specials, pattern

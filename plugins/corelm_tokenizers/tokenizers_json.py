@@ -2,120 +2,61 @@
 
 from __future__ import annotations
 
-import codecs
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, ClassVar, Self
 
 import tokenizers
-from pydantic import Field
 
 from corelm.errors import UserError
-from corelm.kinds import END_OF_TEXT, ComponentConfig, Tokenizer
-from corelm_tokenizers.library import spelling
+from corelm.kinds import Piece, spans_of_bytes
+from corelm_tokenizers.decoding import Decoding
+from corelm_tokenizers.described import Described, frame_of
 from corelm_tokenizers.vocabulary import check_scalars
 
-FILE: Final = "tokenizer.json"
-ENDS: Final = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "<|im_end|>", "[SEP]")
-"""Special tokens that models end a text with, the usual first."""
 
-_BYTE: Final = re.compile(r"<0x([0-9A-F]{2})>")
-
-
-class TokenizersJson(Tokenizer):
+class TokenizersJson(Described):
     """A ``tokenizer.json`` of the ``tokenizers`` library, as it is.
 
     For models that were trained elsewhere: the library encodes, whatever normaliser, pattern and model the file names.
-    It can't be trained; a recipe takes it by ``tokenizer: {load: PATH}``. Texts come back as the file's normaliser
-    leaves them. A token's bytes are those that it has inside of a text, a word's leading space included; where the
-    file's decoder takes off the space before a text's first word, so do ``decode`` and ``stream``.
+    It can't be trained; a recipe takes it by ``tokenizer: {load: PATH}``. ``assembled`` runs most such files without
+    the library, with the same ids.
     """
 
-    lossy: ClassVar[bool] = True
-    trainable: ClassVar[bool] = False
-
-    class Config(ComponentConfig):
-        """What the file doesn't say."""
-
-        end_of_text: str | None = Field(
-            None, description="The special token that ends a text; null: the first usual one that there is."
-        )
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self._text = ""
+    library: ClassVar[str | None] = "tokenizers"
 
     def _set(self, text: str) -> None:
-        """Take a file's text."""
-        self._text = text
+        data = json.loads(text)
         self._special, self._plain = (tokenizers.Tokenizer.from_str(text) for _ in range(2))
         self._plain.encode_special_tokens = True  # what a text spells is text
         for library in (self._special, self._plain):
             library.no_padding()
             library.no_truncation()
-        decoder = json.loads(text).get("decoder")
+            library.post_processor = None  # it adds what is not asked for, and moves spans
         added = self._special.get_added_tokens_decoder()
-        self._specials = {token.content: number for number, token in added.items() if token.special}
-        spell = _speller(decoder)
         vocabulary = self._special.get_vocab(with_added_tokens=True)
-        self._pieces = [b""] * (1 + max(vocabulary.values()))
-        for token, number in vocabulary.items():
-            self._pieces[number] = token.encode() if number in added else spell(token)
-        self._strips = _strips(decoder)
-
-    def train(self, documents: Iterable[str], specials: Sequence[str] = (END_OF_TEXT,)) -> None:
-        """Refuse.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError(
-            "tokenizers-json holds a tokenizer that was trained elsewhere",
-            remedy="Take it by `tokenizer: {load: PATH}`, or train bpe.",
-            code="tokenizer-not-trainable",
-        )
-
-    @classmethod
-    def trained_size(cls, config: Any, specials: Sequence[str] = (END_OF_TEXT,)) -> int:
-        """Nothing: it can't be trained."""
-        return 0
+        pieces = [""] * (1 + max(vocabulary.values()))
+        for piece, number in vocabulary.items():
+            pieces[number] = piece
+        self._unknown = _unknown(data["model"], vocabulary)
+        told = {number: (token.content, token.special) for number, token in added.items()}
+        self._decoding = Decoding(data.get("decoder"), pieces, told)
+        self._frame = frame_of(data.get("post_processor"))
+        self._forbidden = frozenset(self._decoding.specials.values()) - {self._unknown}
+        self._text = text
 
     @property
-    def vocab_size(self) -> int:
-        """One more than the largest id; ids in between that the file leaves out are empty pieces."""
+    def unknown(self) -> int | None:
+        """Id of the unknown."""
         self._loaded()
-        return len(self._pieces)
-
-    @property
-    def specials(self) -> dict[str, int]:
-        """Special tokens and their ids."""
-        self._loaded()
-        return dict(self._specials)
-
-    @property
-    def end_of_text(self) -> int:
-        """Id of the token that ends a text.
-
-        Raises:
-            UserError: none of the special tokens is known to do that.
-        """
-        wanted = ENDS if self.config.end_of_text is None else (self.config.end_of_text,)
-        found = next((self.specials[name] for name in wanted if name in self.specials), None)
-        if found is None:
-            raise UserError(
-                f"the tokenizer has no special token {' or '.join(wanted)} to end a text with",
-                remedy=f"Set end_of_text to one of its own: {', '.join(self.specials) or 'it has none'}.",
-                code="no-end-of-text",
-            )
-        return found
+        return self._unknown
 
     def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
         """Text to ids, nothing added before or after.
 
         Raises:
-            UserError: a lone surrogate.
+            UserError: a lone surrogate, or the library makes a special token of what the text spells.
         """
         return self.encode_batch([text], allow_special=allow_special)[0]
 
@@ -125,72 +66,48 @@ class TokenizersJson(Tokenizer):
         for text in texts:
             check_scalars(text)
         library = self._special if allow_special else self._plain
-        return [one.ids for one in library.encode_batch_fast(list(texts), add_special_tokens=False)]
+        found = [one.ids for one in library.encode_batch_fast(list(texts), add_special_tokens=False)]
+        if not allow_special:
+            for ids in found:
+                self._check(ids)
+        return found
 
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """Ids to bytes; special tokens give their spelling.
-
-        Raises:
-            UserError: an id is outside the vocabulary.
-        """
-        self._loaded()
-        wrong = next((int(token) for token in ids if not 0 <= token < len(self._pieces)), None)
-        if wrong is not None:
-            raise UserError(
-                f"token id {wrong} is outside the vocabulary of {len(self._pieces)} ids",
-                remedy="Decode with the tokenizer that the ids were made with.",
-                code="token-id-out-of-range",
-            )
-        return b"".join(self._pieces[token] for token in ids)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Ids to text; bytes that are no UTF-8 become U+FFFD."""
-        return "".join(self.stream(ids))
-
-    def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """Decode piece by piece; a piece ends at a character's end."""
-        decoder, first = codecs.getincrementaldecoder("utf-8")(errors="replace"), self._strips
-        for token in ids:
-            piece = decoder.decode(self.decode_bytes([token]))
-            if first and piece:
-                piece, first = piece.removeprefix(" "), False
-            if piece:
-                yield piece
-        rest = decoder.decode(b"", final=True)
-        if rest:
-            yield rest
-
-    def normalise(self, text: str) -> str:
-        """What is left of a text once it has been encoded."""
-        return self.decode(self.encode(text))
-
-    def save(self, folder: Path) -> None:
-        """Write ``tokenizer.json``, as it came."""
-        self._loaded()
-        (folder / FILE).write_text(self._text, encoding="utf-8", newline="")
-
-    @classmethod
-    def load(cls, config: Any, folder: Path) -> Self:
-        """Read what ``save`` wrote.
+    def encode_with_spans(self, text: str, *, allow_special: bool = False) -> list[Piece]:
+        """Ids, and the characters of the text as it was given that each stands for.
 
         Raises:
-            UserError: the file is missing or isn't the library's.
+            UserError: as ``encode``.
         """
-        path, made = folder / FILE, cls(config)
-        try:
-            made._set(path.read_bytes().decode("utf-8"))
-        except Exception as error:  # the library raises nothing more special
-            raise UserError(
-                f"{path}: not a tokenizer that the tokenizers library reads: {error}",
-                remedy="Restore the file.",
-                code="tokenizer-unreadable",
-            ) from error
-        return made
-
-    def as_tokenizers_json(self) -> str | None:
-        """The file's text."""
         self._loaded()
-        return self._text
+        check_scalars(text)
+        found = (self._special if allow_special else self._plain).encode(text, add_special_tokens=False)
+        if not allow_special:
+            self._check(found.ids)
+        size = len(text)  # the library counts the bytes that it writes an end of word with beyond the text
+        spans = [(min(start, size), min(end, size)) for start, end in found.offsets]
+        pieces: list[Piece] = []
+        for (start, end), run in groupby(zip(found.ids, spans, strict=True), key=lambda placed: placed[1]):
+            ids = [number for number, _ in run]
+            spelt = [self.decode_bytes([number]) for number in ids]
+            if len(ids) > 1 and b"".join(spelt) == text[start:end].encode():
+                # To each byte of several characters without a piece the library gives the span of all of them.
+                own = spans_of_bytes(text[start:end], map(len, spelt))
+                pieces += [Piece(number, start + at, start + to) for number, (at, to) in zip(ids, own, strict=True)]
+            else:
+                pieces += [Piece(number, start, end) for number in ids]
+        return pieces
+
+    def _check(self, ids: Sequence[int]) -> None:
+        """Raise unless a text was kept from becoming a special token."""
+        if self._forbidden.isdisjoint(ids):
+            return
+        number = next(number for number in ids if number in self._forbidden)
+        raise UserError(
+            f"the text spells the special token {self._decoding.spelt(number)!r}, which the file's model has as a piece, "
+            "so that the library can't read it as text",
+            remedy="Run the file by `use: assembled`, or allow special tokens.",
+            code="text-becomes-special",
+        )
 
     @classmethod
     def from_tokenizers_json(cls, text: str) -> Self | None:
@@ -202,50 +119,7 @@ class TokenizersJson(Tokenizer):
             return None
         return made
 
-    def _loaded(self) -> None:
-        if not self._text:
-            raise UserError("the tokenizer has no vocabulary yet", remedy="Load one.", code="tokenizer-untrained")
 
-
-def _steps(decoder: Any) -> list[dict[str, Any]]:
-    """What a file's decoder does, in order."""
-    if not decoder:
-        return []
-    return list(decoder["decoders"]) if decoder["type"] == "Sequence" else [decoder]
-
-
-def _speller(decoder: Any) -> Callable[[str], bytes]:
-    """How the decoder turns a token inside of a text into bytes."""
-    steps = _steps(decoder)
-    if any(step["type"] == "ByteLevel" for step in steps):
-        values = {character: value for value, character in enumerate(spelling())}
-        return lambda token: b"".join(bytes([values[c]]) if c in values else c.encode() for c in token)
-
-    def spell(token: str) -> bytes:
-        if not steps:
-            return f" {token}".encode()  # without a decoder the library puts spaces between tokens
-        for step in steps:
-            if step["type"] == "ByteFallback" and (byte := _BYTE.fullmatch(token)):
-                return bytes([int(byte[1], 16)])
-            if step["type"] == "Replace" and "String" in step["pattern"]:
-                token = token.replace(step["pattern"]["String"], step["content"])
-            elif step["type"] == "Metaspace":
-                token = token.replace(step["replacement"], " ")
-            elif step["type"] == "WordPiece":
-                inside = token.startswith(step["prefix"])
-                token = token.removeprefix(step["prefix"]) if inside else f" {token}"
-            elif step["type"] == "BPEDecoder":
-                token = token.replace(step["suffix"], " ")
-        return token.encode()
-
-    return spell
-
-
-def _strips(decoder: Any) -> bool:
-    """Whether the decoder takes off the space that its pieces put before a text's first word."""
-    return not decoder or any(
-        step["type"] == "WordPiece"
-        or (step["type"] == "Metaspace" and step.get("prepend_scheme", "always") != "never")
-        or (step["type"] == "Strip" and step["content"] == " " and step["start"] > 0)
-        for step in _steps(decoder)
-    )
+def _unknown(model: Mapping[str, Any], vocabulary: Mapping[str, int]) -> int | None:
+    number: int | None = model.get("unk_id")
+    return number if number is not None else vocabulary.get(model.get("unk_token") or "")

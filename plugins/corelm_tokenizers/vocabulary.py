@@ -52,11 +52,11 @@ class ByteLevelTokenizer(Tokenizer):
 
     @abstractmethod
     def _encode_plain(self, text: str) -> list[int]:
-        """Ids of a text in which nothing is special."""
+        """Ids of a text in which nothing is special; bytes that are no UTF-8 stand in it as surrogate escapes."""
 
     def _set(self, merges: Sequence[Merge], specials: Sequence[str]) -> None:
         """Take a vocabulary."""
-        _check_specials(specials)
+        check_specials(specials)
         self.merges = tuple(merges)
         self._pieces = pieces_of(self.merges)[0]
         self._specials = {special: len(self._pieces) + number for number, special in enumerate(specials)}
@@ -92,6 +92,16 @@ class ByteLevelTokenizer(Tokenizer):
             elif part:
                 ids += self._encode_plain(part)
         return ids
+
+    @property
+    def every_byte(self) -> bool:
+        """Each has an id."""
+        return True
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Bytes to ids; bytes that are no UTF-8 are signs that are neither letters, nor digits, nor spaces."""
+        self._trained()
+        return self._encode_plain(data.decode("utf-8", "surrogateescape"))
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """Ids to bytes; special tokens give their spelling.
@@ -221,7 +231,8 @@ def check_room(vocab_size: int, specials: Sequence[str]) -> int:
     return room
 
 
-def _check_specials(specials: Sequence[str]) -> None:
+def check_specials(specials: Sequence[str]) -> None:
+    """Raise ``UserError`` if a special token is empty, there twice, or has a lone surrogate."""
     for number, special in enumerate(specials):
         if not special or special in specials[:number]:
             what = "empty" if not special else f"named twice: {special!r}"

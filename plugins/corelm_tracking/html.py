@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from corelm.kinds import ComponentConfig, StageSummary, Tracker
-from corelm_tracking.jsonl import read_events
+from corelm_tracking.jsonl import JsonLines
 from corelm_tracking.page import Curves, render
 
 FILE = "report.html"
@@ -35,16 +35,9 @@ class HtmlPage(Tracker):
         self.folder, self.name, self.stages = folder, str(recipe["name"]), stages
         self.curves: dict[str, Curves] = {}
         self.last = time.monotonic()
-        for event in read_events(folder):
-            self._remember(event)
-
-    def _remember(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "stage-start":
-            curves = self.curves.setdefault(event["stage"], {})
-            self._cut(curves, event["resumed_from"])
-        elif event["event"] == "step":
-            known = {"event", "time", "stage", "step", "total"}
-            self._add(event["stage"], event["step"], {k: v for k, v in event.items() if k not in known})
+        for stage, steps in (JsonLines.recorded(folder) or {}).items():
+            for step in sorted(steps):
+                self._add(stage, step, steps[step])
 
     @staticmethod
     def _cut(curves: Curves, step: int) -> None:

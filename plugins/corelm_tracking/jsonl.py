@@ -14,6 +14,8 @@ from pydantic import Field
 from corelm.kinds import ComponentConfig, StageSummary, Tracker
 
 FILE = "events.jsonl"
+KEYS = frozenset({"event", "time", "stage", "step", "total"})
+"""What the line of a step holds besides its figures."""
 
 
 class JsonLines(Tracker):
@@ -36,6 +38,19 @@ class JsonLines(Tracker):
         if torn:
             self.file.write("\n")
         self._write("run-start", stages=[stage.name for stage in stages])
+
+    @classmethod
+    def recorded(cls, folder: Path) -> dict[str, dict[int, dict[str, float | None]]] | None:
+        """Figures by stage and step, read from the lines."""
+        stages: dict[str, dict[int, dict[str, float | None]]] = {}
+        for event in read_events(folder):
+            if event["event"] == "stage-start":
+                known = stages.get(event["stage"], {})
+                stages[event["stage"]] = {step: known[step] for step in known if step <= event["resumed_from"]}
+            elif event["event"] == "step":
+                figures = {name: event[name] for name in event if name not in KEYS}
+                stages.setdefault(event["stage"], {})[event["step"]] = figures
+        return stages
 
     def stage_start(self, stage: StageSummary, resumed_from: int = 0) -> None:
         """A stage starts."""

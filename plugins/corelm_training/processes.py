@@ -31,7 +31,10 @@ class Alone(Processes):
 class RankedStream:
     """The streams of all processes as one member of the checkpoint.
 
-    Each process draws from its own. Before saving, all of them ``collect`` the positions; loading takes one's own.
+    Each process draws from its own. Before saving, all of them ``collect`` the positions; loading takes one's own. A
+    checkpoint of another number of processes is taken where the streams are elastic: then any of the positions says
+    which batches are still to come, and the others know nothing else. Everything else in a checkpoint is the same in
+    all processes already, and a micro-batch's random numbers depend on its place in the step alone.
     """
 
     def __init__(self, stream: BatchStream, processes: Alone) -> None:
@@ -51,13 +54,17 @@ class RankedStream:
         """Go on from this process's position.
 
         Raises:
-            UserError: the checkpoint is of another number of processes.
+            UserError: the checkpoint is of another number of processes, and what their streams hold can't be shared anew.
         """
         ranks = state["ranks"]
-        if len(ranks) != self.processes.world:
+        if len(ranks) == self.processes.world:
+            self.stream.load_state_dict(ranks[self.processes.rank])
+        elif getattr(self.stream, "elastic", False) and all(position == ranks[0] for position in ranks):
+            self.stream.load_state_dict(ranks[0])
+        else:
             raise UserError(
-                f"the checkpoint was made by {len(ranks)} processes, this run has {self.processes.world}",
+                f"the checkpoint was made by {len(ranks)} processes, this run has {self.processes.world}, and each of "
+                "them holds data of its own",
                 remedy=f"Start it with {len(ranks)} processes, or redo the stage.",
                 code="processes-changed",
             )
-        self.stream.load_state_dict(ranks[self.processes.rank])

@@ -78,7 +78,7 @@ def test_experience_is_what_the_models_say_of_each_answer_alone():
         tail = (GAP,) if stopped else ()
         score = reward.scores(torch.tensor([prompt + answer + tail]))[0, 0].item() - (0 if stopped else 0.7)
         kl = (taken[0] - taken[1]).tolist()
-        values = alignment.trained.values(ids)[0, p - 1 :].tolist()
+        values = alignment.trained.value_head(alignment.trained.hidden(ids))[0, p - 1 :, 0].tolist()
         columns = slice(p - 1, p - 1 + len(answer))
         torch.testing.assert_close(experience.old_logprobs[row, columns], taken[0])
         torch.testing.assert_close(experience.kl[row, columns].tolist(), kl)

@@ -24,7 +24,7 @@ KIND_NAMES = [name for name, _, _ in KINDS]
 
 # What a kind's own properties must be at least; a check that is lost without anybody noticing is worse than none.
 LEAST = {
-    "source": 9, "cleaner": 6, "tokenizer": 17, "template": 7, "packer": 14, "embedding": 4, "position": 18,
+    "source": 9, "cleaner": 9, "tokenizer": 17, "template": 7, "packer": 14, "embedding": 4, "position": 18,
     "scaling": 4, "mask": 8,
     "attention": 16, "norm": 11, "feedforward": 9, "activation": 6, "router": 5, "block": 5, "connection": 4,
     "head": 5, "init": 4, "optimizer": 21, "schedule": 12, "objective": 11, "trainer": 19, "adapter": 5, "aligner": 17,

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import torch
 from corelm_data import padded as padded_module
+from corelm_data.best_fit import BestFit, fitted
 from corelm_data.blocks import Blocks
 from corelm_data.padded import Padded
-from corelm_data.streams import permutation
+from corelm_data.shuffling import Shuffle
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from corelm.errors import UserError
-from corelm.kinds import IGNORE, Tokens
+from corelm.kinds import IGNORE, Tokens, token_store
 
 END = 10_000
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=60, deadline=None)
 
 
 @st.composite
@@ -52,6 +53,10 @@ shapes = st.fixed_dictionaries(
 
 def blocks(store, shuffle=1, **options):
     return Blocks(Blocks.Config(shuffle=shuffle)).stream(store, end_of_text=END, **options)
+
+
+def fitting(store, window=3, **options):
+    return BestFit(BestFit.Config(window=window)).stream(store, end_of_text=END, **options)
 
 
 def padded(store, best_fit=False, cut="right", **options):
@@ -90,9 +95,10 @@ def same(left, right):
 
 MAKES = {
     "blocks": blocks,
+    "best-fit": fitting,
     "padded": padded,
     "padded-left": lambda store, **more: padded(store, cut="left", **more),
-    "best-fit": lambda store, **more: padded(store, best_fit=True, **more),
+    "padded-filled": lambda store, **more: padded(store, best_fit=True, **more),
 }
 every = pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
 
@@ -105,10 +111,10 @@ every = pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
 @given(store=stores(), shape=shapes, epochs=st.integers(1, 3))
 def test_targets_are_the_next_tokens_of_the_same_document_all_of_them_and_no_other(make, store, shape, epochs):
     # Nothing is cut here, so that every pair must be there; cutting has its own test.
-    shape = shape if make is blocks else {**shape, "time": 21}
+    shape = shape if make in (blocks, fitting) else {**shape, "time": 21}
     expected = Counter()
     for document in store:
-        ids, learn = ended(document, always=make is blocks)
+        ids, learn = ended(document, always=make in (blocks, fitting))
         expected.update(pair for pair, learnt in zip(itertools.pairwise(ids), learn[1:], strict=False) if learnt)
     found = Counter()
     for ids, targets, _ in rows(make(store, epochs=epochs, **shape)):
@@ -199,15 +205,6 @@ def test_a_hundred_documents_come_in_another_order_each_epoch_and_for_each_seed(
     assert all(sum(a == b for a, b in zip(x, y, strict=True)) < 15 for x, y in itertools.combinations(orders, 2))
 
 
-def test_the_order_is_a_permutation_and_never_changes_between_versions():
-    for count in (0, 1, 2, 1000):
-        assert sorted(permutation(count, 3, 4)) == list(range(count))
-    assert permutation(10, 1337, 0).tolist() == GOLDEN
-
-
-GOLDEN = [5, 1, 6, 7, 8, 4, 0, 9, 2, 3]
-
-
 @every
 @pytest.mark.parametrize("store", [[], [Tokens(np.array([], dtype=int))] * 3])
 def test_nothing_to_learn_from_is_refused(make, store):
@@ -225,26 +222,35 @@ def test_a_position_in_other_data_is_refused(make):
 
 
 class Counting(list):
-    """A store that counts what is read."""
+    """A store that counts which tokens are read."""
 
-    read = 0
+    def __init__(self, documents):
+        super().__init__(documents)
+        self.known, self.tokens, self.read_tokens = token_store(list(self)), sum(len(d.ids) for d in self), 0
 
-    def __getitem__(self, index):
-        self.read += 1
-        return super().__getitem__(index)
+    def outline(self, indices):
+        return self.known.outline(indices)
+
+    def names(self, indices):
+        return self.known.names(indices)
+
+    def read(self, documents, starts, stops):
+        self.read_tokens += int((stops - starts).sum())
+        return self.known.read(documents, starts, stops)
 
 
-def test_documents_are_read_when_they_are_needed():
+@pytest.mark.parametrize("make", [blocks, fitting])
+def test_tokens_are_read_when_they_are_needed_and_by_the_rank_that_needs_them(make):
     store = Counting(Tokens(np.arange(1, 6), name=str(number)) for number in range(1000))
-    stream = blocks(store, batch=2, time=12, seed=0)
-    store.read = 0
-    next(stream)
-    assert store.read <= 5
+    next(make(store, batch=2, time=12, seed=0))
+    assert 20 <= store.read_tokens <= 26
     long = Counting([Tokens(np.arange(1, 5001))])
-    stream = blocks(long, batch=1, time=10, seed=0, epochs=1)
-    long.read = 0
-    assert len(list(stream)) == 501
-    assert long.read == 1
+    whole = list(make(long, batch=1, time=10, seed=0, epochs=1))
+    # One more for each row: the target at its end.
+    assert len(whole) == 501 and 5000 <= long.read_tokens <= 5501
+    long.read_tokens = 0
+    assert len(list(make(long, batch=1, time=10, seed=0, epochs=1, rank=2, world=5))) == 100
+    assert long.read_tokens <= 1100
 
 
 # ---------------------------------------------------------------- blocks
@@ -297,7 +303,7 @@ def test_blocks_hold_the_documents_one_after_the_other_in_full_rows(store, shape
     filled = [document for document in store if len(document.ids)]
     assert len(tokens) == epochs * sum(len(ended(document, always=True)[0]) for document in filled)
     for epoch in range(epochs):
-        order = permutation(len(store), shape["seed"], epoch)
+        order = Shuffle(len(store), shape["seed"], epoch).span(0, len(store))
         expected = [token for index in order for token in ended(store[index], always=True)[0]]
         assert tokens[: len(expected)] == expected
         tokens = tokens[len(expected) :]
@@ -329,11 +335,71 @@ def test_documents_in_a_block_are_numbered_from_nought_at_each_row_and_change_wi
         assert len(batch.names) == len(batch.ids)
 
 
+@pytest.mark.parametrize(("make", "name"), [(blocks, "blocks"), (fitting, "best-fit")])
 @pytest.mark.parametrize(("group", "label", "what"), [(0, -1, "belongs to a group"), (-1, 2, "has a class")])
-def test_blocks_refuse_what_must_stay_whole(group, label, what):
+def test_what_must_stay_in_a_row_of_its_own_is_refused(make, name, group, label, what):
     store = [Tokens(np.array([1, 2]), name="pair.jsonl:3", group=group, label=label)]
-    with pytest.raises(UserError, match=rf"pair\.jsonl:3 {what}; blocks cuts documents anywhere"):
-        next(blocks(store, batch=1, time=4, seed=0))
+    with pytest.raises(UserError, match=rf"packer {name}: document pair\.jsonl:3 {what}; {name} puts several"):
+        next(make(store, batch=1, time=4, seed=0))
+
+
+# ---------------------------------------------------------------- best fit
+
+
+def pieces(batches):
+    """The stretches of one document in each row, the ends that were added left out of none."""
+    for ids, _, numbers in rows(batches):
+        row = [
+            tuple(token for token, _ in run)
+            for _, run in itertools.groupby(zip(ids, numbers, strict=True), lambda pair: pair[1])
+        ]
+        assert [number for number, _ in itertools.groupby(numbers)] == list(range(len(row)))
+        yield row
+
+
+@many
+@given(store=stores(), shape=shapes, window=st.integers(1, 9), epochs=st.integers(1, 2))
+def test_best_fit_cuts_long_documents_into_full_rows_and_a_rest_and_short_ones_never(store, shape, window, epochs):
+    found = Counter(piece for row in pieces(fitting(store, window, epochs=epochs, **shape)) for piece in row)
+    expected = Counter()
+    for document in store:
+        ids, _ = ended(document, always=True)
+        expected.update(tuple(ids[at : at + shape["time"]]) for at in range(0, len(ids), shape["time"]))
+    assert found == Counter({piece: count * epochs for piece, count in expected.items()})
+    assert BestFit.keeps_whole and not BestFit.truncates
+
+
+@many
+@given(lengths=st.lists(st.integers(1, 12), max_size=40), room=st.integers(12, 20))
+def test_best_fit_is_the_best_fit_of_the_longest_first(lengths, room):
+    left, expected = [], [0] * len(lengths)
+    for piece in sorted(range(len(lengths)), key=lambda piece: -lengths[piece]):
+        fitting_rows = [row for row, rest in enumerate(left) if rest >= lengths[piece]]
+        least = min((left[row] for row in fitting_rows), default=None)
+        if least is None:
+            left.append(room)
+            fitting_rows, least = [len(left) - 1], room
+        row = next(row for row in fitting_rows if left[row] == least)
+        left[row] -= lengths[piece]
+        expected[piece] = row
+    found = fitted(np.array(lengths, dtype=np.int64), room)
+    # Rows with equal room are as good as each other: how full the rows get is the same.
+    fill = [Counter(np.bincount(rows, weights=lengths).tolist()) for rows in (found, expected)] if lengths else [0, 0]
+    assert fill[0] == fill[1]
+
+
+def test_best_fit_leaves_little_padding_where_many_documents_are_looked_at():
+    lengths = np.random.default_rng(0).integers(1, 300, 4000)
+    store = [Tokens(np.arange(1, length + 1)) for length in lengths]
+
+    def padding(window):
+        tokens, size = 0, 0
+        for batch in fitting(store, window, batch=8, time=256, seed=0, epochs=1):
+            tokens, size = tokens + batch.tokens, size + batch.ids.numel()
+        return 1 - tokens / size
+
+    assert padding(1024) < 0.005
+    assert padding(1024) < padding(8) < 0.25
 
 
 # ---------------------------------------------------------------- padded

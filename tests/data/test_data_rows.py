@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from corelm_data.hugging_face import HuggingFaceData
 from corelm_data.jsonl import JsonLines
+from corelm_data.parquet import Parquet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -54,6 +55,36 @@ ROWS = [
         {"system": "s", "prompt": "p", "input": "", "chosen": "c", "rejected": "r"},
         Preference((Message("system", "s"), Message("user", "p")), "c", "r"),
     ),
+    (
+        "conversation",
+        {
+            "columns": {"messages": "conversations"},
+            "turn": {"role": "from", "content": "value"},
+            "roles": {"human": "user", "gpt": "assistant"},
+        },
+        {"conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]},
+        Conversation((Message("user", "u"), Message("assistant", "a"))),
+    ),
+    (
+        "preference",
+        {},
+        {
+            "prompt": "p",
+            "chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}],
+            "rejected": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "r"}],
+        },
+        Preference((Message("user", "p"),), "c", "r"),
+    ),
+    (
+        "preference",
+        {},
+        {
+            "prompt": "p",
+            "chosen": [{"role": "assistant", "content": "c"}],
+            "rejected": [{"role": "assistant", "content": "r"}],
+        },
+        Preference((Message("user", "p"),), "c", "r"),
+    ),
     ("labelled", {}, {"text": "t", "label": 2}, Labelled("t", 2)),
     ("labelled", {"classes": ["ham", "spam"]}, {"text": "t", "label": "spam"}, Labelled("t", 1)),
     ("choice", {}, {"context": "c", "endings": ["a", "b"], "gold": "1"}, Choice(("c",), ("a", "b"), 1)),
@@ -86,6 +117,27 @@ BROKEN = [
         {"messages": [{"role": "user", "content": 1}]},
         "turn 0, content: expected text, found int 1",
     ),
+    (
+        "conversation",
+        {"roles": {"bot": "assistant"}},
+        {"messages": [{"role": "robot", "content": "x"}]},
+        "turn 0: expected {role: system, user, assistant or bot, content}",
+    ),
+    (
+        "preference",
+        {},
+        {"prompt": "p", "chosen": [{"role": "user", "content": "p"}], "rejected": "r"},
+        "column 'chosen': the last turn is the answer, but it is the user's",
+    ),
+    (
+        "preference",
+        {},
+        {
+            "chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}],
+            "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}],
+        },
+        "the two answers come after different turns",
+    ),
     ("labelled", {}, {"text": "t", "label": "spam"}, "column 'label': expected a whole number, found str 'spam'"),
     ("labelled", {}, {"text": "t", "label": True}, "expected a whole number, found bool"),
     ("labelled", {}, {"text": "t", "label": -1}, "a class is a number from 0 on, found -1"),
@@ -97,7 +149,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("yields", "options", "row", "expected"), ROWS)
-@pytest.mark.parametrize("ending", ["jsonl", "json", "jsonl.gz", "parquet", "hf.jsonl"])
+@pytest.mark.parametrize("ending", ["jsonl", "json", "jsonl.gz", "parquet", "hf.parquet", "hf.jsonl"])
 def test_rows_become_records(yields, options, row, expected, ending, tmp_path):
     path = tmp_path / f"rows.{ending}"
     part = _write(path, [row])
@@ -131,11 +183,15 @@ def _write(path, rows):
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     else:
         path.write_text(lines, encoding="utf-8")
-    return HuggingFaceData if path.suffix == ".parquet" or ".hf" in path.suffixes else JsonLines
+    if ".hf" in path.suffixes:
+        return HuggingFaceData
+    return Parquet if path.suffix == ".parquet" else JsonLines
 
 
 def _place(part, path):
-    return {"files": str(path)} if part is HuggingFaceData else {"path": str(path)}
+    if part is HuggingFaceData:
+        return {"files": str(path)}
+    return {"paths": [str(path)]} if part is Parquet else {"path": str(path)}
 
 
 @settings(max_examples=60, deadline=None)

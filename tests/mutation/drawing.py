@@ -25,6 +25,9 @@ CORE: Final = {
 }
 """Modules of the core that compute what parts of a kind leave to it, besides the kind's own."""
 
+PRESENTATION: Final = {"corelm_tracking.figures", "corelm_tracking.page", "corelm_tracking.progress"}
+"""Modules that print and lay out what people read: all that they make is messages."""
+
 T = TypeVar("T")
 
 
@@ -50,7 +53,7 @@ def modules_of(part: PartUnderTest) -> list[str]:
     found: list[str] = []
     while waiting:
         module = waiting.pop(0)
-        if module not in found and module not in others:
+        if module not in found and module not in others and module not in PRESENTATION:
             found.append(module)
             waiting += [name for name in _imports(module) if name.startswith(f"{package}.") and _is_module(name)]
     return [*found, active().kinds[part.kind].target.partition(":")[0], *CORE.get(part.kind, ())]

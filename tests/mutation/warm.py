@@ -67,7 +67,7 @@ class Sources:
         self.text = {str(path): path.read_text(encoding="utf-8") for _, path in files}
         self.live: dict[tuple[str, str, int], list[types.FunctionType]] = {}
         for thing in gc.get_objects():
-            if isinstance(thing, types.FunctionType) and thing.__code__.co_filename in self.text:
+            if type(thing) is types.FunctionType and thing.__code__.co_filename in self.text:
                 code = thing.__code__
                 self.live.setdefault((code.co_filename, code.co_qualname, code.co_firstlineno), []).append(thing)
 

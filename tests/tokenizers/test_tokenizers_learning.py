@@ -1,12 +1,19 @@
 """Byte-pair encoding against its definition."""
 
+import sys
+import tracemalloc
 from collections import Counter
 from itertools import pairwise
+from typing import get_args
 
 import pytest
-from corelm_tokenizers.bpe import _LONGEST_REMEMBERED, BytePairTokenizer, _join
+from corelm_tokenizers.bpe import BytePairTokenizer
+from corelm_tokenizers.counting import count_words, words_of
 from corelm_tokenizers.learning import ALPHABET, learn_merges
-from corelm_tokenizers.patterns import splitter
+from corelm_tokenizers.merging import join
+from corelm_tokenizers.model import _LONGEST_REMEMBERED, Remembered
+from corelm_tokenizers.oniguruma import as_of_16
+from corelm_tokenizers.patterns import PatternName, splitter
 from corelm_tokenizers.vocabulary import pieces_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -86,7 +93,7 @@ def test_merges_from_elsewhere_are_applied_by_rank_even_where_two_give_the_same_
     word = data.draw(st.text("ab", max_size=14)).encode()
     pieces, results = pieces_of(merges)
     rules = {merge: (rank, results[rank]) for rank, merge in enumerate(merges)}
-    assert _join(word, rules) == applied(word, merges)
+    assert join(list(word), rules) == applied(word, merges)
     assert b"".join(pieces[symbol] for symbol in applied(word, merges)) == word
     assert len(set(pieces)) == len(pieces)
 
@@ -112,13 +119,82 @@ def test_long_words_take_no_more_than_a_little_longer():
 
 
 def test_the_memory_of_words_is_bounded(monkeypatch):
-    monkeypatch.setattr("corelm_tokenizers.bpe._REMEMBERED", 10)
+    monkeypatch.setattr("corelm_tokenizers.model._REMEMBERED", 10)
     tokenizer = BytePairTokenizer(BytePairTokenizer.Config(vocab_size=257 + 20))
     tokenizer.train(TRAINING)
     expected = {word: tokenizer.encode(word) for word in "".join(TRAINING).split()}
     for word, ids in expected.items():
         assert tokenizer.encode(word) == ids
         assert len(tokenizer._remembered) <= 10
+        assert len(tokenizer._remembered._older) <= 10
+
+
+def test_words_that_come_again_stay_in_memory(monkeypatch):
+    monkeypatch.setattr("corelm_tokenizers.model._REMEMBERED", 10)
+    asked = []
+    remembered = Remembered(lambda word: (asked.append(word) or len(asked),))
+    for number in range(100):
+        assert remembered["again"] == (1,)
+        assert remembered[str(number)] == (number + 2,)
+    assert asked == ["again", *map(str, range(100))]
+
+
+named_patterns = pytest.mark.parametrize("pattern", [name for name in get_args(PatternName) if name != "none"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.one_of(texts, st.text("a \r\n.'1s\u2028é\U0001f600", max_size=30)))
+@named_patterns
+def test_portions_are_cut_as_the_whole_text(pattern, text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("corelm_tokenizers.counting._PORTION", 1)
+        assert [word for words in words_of(text, pattern) for word in words] == splitter(pattern).findall(text)
+
+
+@named_patterns
+def test_portions_are_cut_as_the_whole_text_at_every_kind_of_space(pattern, monkeypatch):
+    spaces = [character for character in map(chr, range(0x10000)) if character.isspace()]
+    text = "".join(f"a{space} b {space}{space}c{space}{space} .{space} 1 {space}!{space}\n" for space in spaces)
+    monkeypatch.setattr("corelm_tokenizers.counting._PORTION", 1)
+    portions = list(words_of(text, pattern))
+    assert len(portions) > 2 * len(spaces)
+    assert [word for words in portions for word in words] == splitter(pattern).findall(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=texts)
+@named_patterns
+def test_both_engines_cut_alike(pattern, text):
+    text = "".join(character for character in text if character < "\U00010000")
+    quick, other = splitter(pattern)._quick, splitter(pattern)._pattern
+    assert [found.span() for found in quick.finditer(text)] == [
+        found.span() for found in other.finditer(as_of_16(text))
+    ]
+
+
+def peak(work):
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_counting_takes_the_memory_of_the_different_words():
+    def stream(documents):
+        return (f"word{number % 100} and {number % 77}; " * 50 for number in range(documents))
+
+    short, long = (
+        peak(lambda documents=documents: count_words(stream(documents), "gpt2")) for documents in (100, 800)
+    )
+    assert long < 1.5 * short
+
+
+def test_a_long_document_takes_little_more_memory_than_itself():
+    text = "some words and a line\n" * 40_000
+    words = splitter("gpt2").findall(text)
+    assert peak(lambda: count_words([text], "gpt2")) < sum(map(sys.getsizeof, words)) / 3
 
 
 def test_the_corpus_streams_through_training():

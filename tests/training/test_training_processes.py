@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_models import Stream, TinyModel, fit, job, on_disk, rows
-from two_processes import Sparse, scenarios
+from training_models import Recorder, Stream, TinyModel, fit, job, on_disk, rows, values
+from two_processes import PACKERS, Sparse, half, packed, scenarios
 
 from corelm.errors import UserError
 from corelm.kinds import Spec
@@ -26,6 +26,8 @@ HERE = Path(__file__).parent
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """Run the scenarios in two processes."""
     folder = tmp_path_factory.mktemp("two")
+    for packer in PACKERS:
+        half(folder, "plain", packer, "grown")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -125,7 +127,30 @@ def test_both_processes_say_so_when_the_data_of_one_end(both):
     assert both[1][0]["ended"]["steps"] == 2
 
 
-def test_a_checkpoint_of_two_processes_is_not_taken_by_one(both):
+@pytest.mark.parametrize("packer", PACKERS)
+def test_packed_documents_are_gone_on_with_in_another_number_of_processes(both, packer):
+    """From one to two and from two to one: the very batches, dropout and result of one that was never stopped."""
+
+    def alone(model: TinyModel, watch: Recorder, **more: Any) -> dict[str, torch.Tensor]:
+        streams = {"accumulate": 4, "steps": 5, "seed": 3, "watch": watch, **more}
+        fit("plain", job(model, lambda r, w: packed(packer, r, w), **streams))
+        return values(model)
+
+    whole, shrunk = Recorder(), Recorder()
+    expected = alone(TinyModel(dropout=0.2), whole)
+    found = {
+        "two, then one": alone(TinyModel(9, dropout=0.2), shrunk, checkpoints=on_disk(both[0] / f"shrunk-{packer}")),
+        "one, then two": load_file(both[0] / f"grown-{packer}-1.safetensors"),
+    }
+    for how, end in found.items():
+        difference = max(float((end[name] - expected[name]).abs().max()) for name in expected if name != "seen")
+        assert difference < 1e-10, how
+    assert [step["step"] for step in shrunk.steps] == [3, 4, 5]
+    for trace in (shrunk.trace(), both[1][0][f"grown-{packer}"]["trace"]):
+        assert trace == pytest.approx(whole.trace()[2:], abs=1e-10)
+
+
+def test_a_checkpoint_of_two_processes_whose_streams_hold_data_of_their_own_is_not_taken_by_one(both):
     documents = rows(24, 0)
     with pytest.raises(UserError, match="made by 2 processes, this run has 1") as caught:
         fit(
@@ -148,7 +173,7 @@ def test_the_packers_streams_share_batches_as_the_trainer_expects():
     from corelm.kinds import Tokens
 
     store = [Tokens(np.arange(3 + i % 5), name=f"d{i}") for i in range(20)]
-    for name in ("blocks", "padded"):
+    for name in PACKERS:
         packer = Spec.read("packer", name).build()
 
         def stream(rank: int, world: int, packer: Any = packer) -> Any:

@@ -5,6 +5,7 @@ Started with RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT in the environment; writ
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -12,11 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from training_models import Parts, Recorder, Stream, TinyModel, fit, job, on_disk, padded, rows, values
 
 from corelm.errors import UserError
+from corelm.kinds import Spec, Tokens
 
 
 class Sparse(TinyModel):
@@ -37,6 +40,29 @@ def batches() -> list[Any]:
     for i, document in enumerate(documents):
         document[0] = i % 2
     return [padded(documents[i : i + 1 + i % 3]) for i in range(8)]
+
+
+def packed(packer: str, rank: int, world: int) -> Any:
+    """A packer's stream over documents of unequal length."""
+    store = [Tokens(np.array(document), name=f"document-{i}") for i, document in enumerate(rows(40, 1))]
+    return (
+        Spec.read("packer", packer)
+        .build()
+        .stream(store, batch=2, time=8, seed=5, end_of_text=0, rank=rank, world=world)
+    )
+
+
+PACKERS = ("blocks", "best-fit", "padded")
+
+
+def half(folder: Path, trainer: str, packer: str, name: str) -> None:
+    """Two of five steps; the checkpoint stays."""
+    more = {"accumulate": 4, "steps": 5, "seed": 3, "checkpoints": on_disk(folder / f"{name}-{packer}")}
+    with contextlib.suppress(UserError):
+        model, watch = TinyModel(dropout=0.2), Recorder(stop_after=2)
+        if int(os.environ.get("RANK", "0")):
+            watch.steps = []
+        fit(trainer, job(model, lambda r, w: packed(packer, r, w), watch=watch, **more))
 
 
 def scenarios(folder: Path, trainer: str, stopped: bool) -> dict[str, Any]:
@@ -76,6 +102,10 @@ def scenarios(folder: Path, trainer: str, stopped: bool) -> dict[str, Any]:
                 return super().hidden(ids, **more) * (math.nan if rank == 1 else 1.0)
 
         run("broken", Poisoned(), lambda r, w: Stream(documents, 2, 0, r, w), accumulate=2)
+        for packer in PACKERS:
+            half(folder, trainer, packer, "shrunk")
+            more["checkpoints"], more["steps"] = on_disk(folder / f"grown-{packer}"), 5
+            run(f"grown-{packer}", TinyModel(9, dropout=0.2), lambda r, w, p=packer: packed(p, r, w), **more)
         # Of five micro-batches the second process has two: it is the only one without data for the third step.
         run("ended", TinyModel(), lambda r, w: Stream(documents, 2, 0, r, w, limit=5), accumulate=2, steps=9)
     return found

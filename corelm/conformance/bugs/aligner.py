@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,11 +44,26 @@ class Pairs(Aligner):
     def prepare(self, job: AlignmentJob) -> Alignment:
         """A stream and its loss."""
         policy = job.models["policy"]
+        job.models["reference"].module.eval()
+        records: Any = [record for record in job.records if self.fits(record, job)]
+        if len(records) < len(job.records):
+            job.watch.note(f"{self.told(len(job.records) - len(records))} pairs don't fit")
+        job = replace(job, records=records)
 
         def streams(processes: Processes) -> BatchStream:
             return _Pairs(self, job, *self.place(processes))
 
         return Alignment(policy, streams, PairsLoss(self.config, self), policy, {})
+
+    def fits(self, record: Any, job: AlignmentJob) -> bool:
+        """Whether all models have room for it."""
+        turns = [[*record.prompt, Message("assistant", answer)] for answer in (record.chosen, record.rejected)]
+        longest = max(len(job.template.render(turn, job.models["policy"].tokenizer).ids) for turn in turns)
+        return longest <= min(model.context for model in job.models.values())
+
+    def told(self, left_out: int) -> int:
+        """What is said of them."""
+        return left_out
 
     def place(self, processes: Processes) -> tuple[int, int]:
         """Which of how many streams is this process's."""
@@ -144,6 +160,22 @@ class ReferenceDrifts(Pairs):
     def prepare(self, job: AlignmentJob) -> Alignment:
         job.models["reference"].module.train()
         return super().prepare(job)
+
+
+@plant("rows_fit_every_model", "what the policy has room for is taken to be what the reference has room for")
+class LooksAtThePolicyOnly(Pairs):
+    """Other positions than the reference has learnt."""
+
+    def fits(self, record: Any, job: AlignmentJob) -> bool:
+        return super().fits(record, replace(job, models={"policy": job.models["policy"]}))
+
+
+@plant("rows_fit_every_model", "pairs that don't fit are counted downwards")
+class CountsDown(Pairs):
+    """−2 of them."""
+
+    def told(self, left_out: int) -> int:
+        return -left_out
 
 
 @plant("policy_learns", "the policy is detached")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from corelm.conformance.bugs.attention import TwoHeads
+from corelm.conformance.bugs.attention import DecayingSum, TwoHeads
 from corelm.conformance.planted import plant, reference
 from corelm.kinds.attention import Heads
 from corelm.kinds.carriers import LayerContext, LayerStep
+from corelm.kinds.component import ComponentConfig
 from corelm.kinds.parameters import ParameterInfo, declare
 
 
@@ -73,3 +76,42 @@ class CapsTheBias(TwoHeads):
 
     def biased(self, scores: Tensor, query: Tensor, key: Tensor, step: LayerStep) -> Tensor:
         return super().biased(scores, query, key, step).tanh()
+
+
+class ManyHeads(ComponentConfig):
+    """Options."""
+
+    heads: int = Field(2, gt=0, description="Paces.")
+
+
+@reference
+class Forgetting(DecayingSum):
+    """Each head halves its sum at its own pace, which it learns."""
+
+    formula = "mamba2"
+    Config = ManyHeads
+
+    def __init__(self, config: Any, layer: LayerContext) -> None:
+        super().__init__(config, layer)
+        places = [(head + 0.5) / config.heads for head in range(config.heads)]
+        rates = tuple(math.log(1 + 15 * place) for place in places)
+        steps = tuple(math.log(math.expm1(step)) for step in self.first_steps(places[::-1]))
+        self.rate = declare(self, "rate", (config.heads,), ParameterInfo("vector", constant=rates))
+        self.step = declare(self, "step", (config.heads,), ParameterInfo("bias", constant=steps))
+
+    def first_steps(self, places: list[float]) -> list[float]:
+        """From a thousandth to a tenth."""
+        return [0.001 * 100**place for place in places]
+
+    def moved(self, state: Tensor, fresh: Tensor, value: Tensor) -> Tensor:
+        """All features by the mean of the heads."""
+        pace = (self.rate.exp() * torch.nn.functional.softplus(self.step)).mean().to(state.dtype)
+        return state * ~fresh[:, None] * torch.exp(-pace) + value
+
+
+@plant("memories_of_its_name", "steps are spread evenly, not their logarithm: hardly a head remembers for long")
+class EvenSteps(Forgetting):
+    """Nine of ten above a hundredth."""
+
+    def first_steps(self, places: list[float]) -> list[float]:
+        return [0.001 + 0.099 * place for place in places]

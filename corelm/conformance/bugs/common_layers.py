@@ -232,6 +232,22 @@ class SkipsARow(Bell):
         super().draw(name, info, tensor[1:], generator)
 
 
+@plant("generator_decides", "a parameter is filled as if it were any tensor, while gradients are recorded")
+class DrawsWithGradients(Bell):
+    """No torch.no_grad()."""
+
+    def draw(self, name: str, info: ParameterInfo, tensor: Tensor, generator: torch.Generator) -> None:
+        tensor.normal_(0.0, self.deviation(name, info), generator=generator)
+
+
+@plant("every_role_is_known", "divided by the root of the number of layers, of which there may be none")
+class CountsOnLayers(Bell):
+    """1/√0."""
+
+    def deviation(self, name: str, info: ParameterInfo) -> float:
+        return super().deviation(name, info) / (2 * self.model.depth if info.residual else 1) ** 0.5
+
+
 @plant("branches_may_be_missing", "the second norm belongs to the feed-forward, whichever branch is left")
 class NormsByPlace(PreNorm):
     """Counts on both."""

@@ -106,17 +106,20 @@ class Squeezer(Cleaner):
             text = self.rewrite(document.text)
             reason = self.unwanted(text, seen)
             if reason:
-                self.note(reason, document)
+                self.note(reason, document, None)
                 continue
             if text != document.text:
-                self.note("spaces", document)
+                self.note("spaces", document, text)
             seen.add(text)
             self.report.kept += 1
             yield Text(text, document.name)
 
-    def note(self, reason: str, document: Text) -> None:
+    def note(self, reason: str, document: Text, text: str | None = None) -> None:
         """Count."""
-        self.report.count(reason, document.name)
+        if text is None:
+            self.note_dropped(document, reason)
+        else:
+            self.note_rewritten(document, text, {reason: 1})
 
 
 @plant("idempotent", "double spaces once, so that four become two")
@@ -139,7 +142,7 @@ class Sorts(Squeezer):
 class Silent(Squeezer):
     """Counts nothing."""
 
-    def note(self, reason: str, document: Text) -> None:
+    def note(self, reason: str, document: Text, text: str | None = None) -> None:
         pass
 
 

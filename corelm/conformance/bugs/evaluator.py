@@ -67,7 +67,7 @@ class Choices(Evaluator):
         """Share and its error."""
         values = [value for group in groups for value in group]
         mean = math.fsum(values) / len(values)
-        variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+        variance = math.fsum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
         return {"accuracy": self.mean(groups), "accuracy_stderr": self.error(variance, len(values))}
 
     def mean(self, groups: list[list[float]]) -> float:

@@ -143,12 +143,18 @@ class LowRankLinear(AdaptedLinear):
     def __init__(self, linear: Linear, rank: int, generator: torch.Generator) -> None:
         super().__init__()
         self.base: Linear = self.freeze(linear)
-        self.declare_both(linear, rank)
-        with torch.no_grad():
-            self.a.copy_(torch.randn(self.a.shape, generator=generator))
-            self.b.fill_(self.start)
+        with linear.weight.device:
+            self.declare_both(linear, rank)
+        if self.draws(linear):
+            with torch.no_grad():
+                self.a.copy_(torch.randn(self.a.shape, generator=generator))
+                self.b.fill_(self.start)
 
     start = 0.0
+
+    def draws(self, linear: Linear) -> bool:
+        """Where there are numbers at all."""
+        return not linear.weight.is_meta
 
     def freeze(self, linear: Linear) -> Linear:
         """Not trainable."""
@@ -168,11 +174,15 @@ class LowRankLinear(AdaptedLinear):
     @torch.no_grad()
     def merged(self) -> Linear:
         """One map."""
-        merged = Linear(self.base.inputs, self.base.outputs, bias=self.base.bias is not None).to(self.a.dtype)
-        merged.weight.copy_(self.base.weight + self.scale() * (self.b @ self.a))
-        if merged.bias is not None and self.base.bias is not None:
-            merged.bias.copy_(self.base.bias)
+        base = self.below()
+        merged = Linear(base.inputs, base.outputs, bias=base.bias is not None).to(self.a.dtype)
+        merged.load_state_dict(base.state_dict())
+        merged.weight.add_(self.scale() * (self.b @ self.a))
         return merged
+
+    def below(self) -> Linear:
+        """What was wrapped, which may have been wrapped in turn."""
+        return self.base.merged() if isinstance(self.base, AdaptedLinear) else self.base
 
     def scale(self) -> float:
         """Of the merged addition."""
@@ -187,13 +197,22 @@ def _variant(name: str, **changes: Any) -> type[LowRank]:
         built: LowRankLinear = inner(linear, self.config.rank, generator)
         return built
 
-    variant: type[LowRank] = type(name, (LowRank,), {"made": made, "__doc__": "One mistake."})
+    formula = changes.get("formula", "")
+    variant: type[LowRank] = type(name, (LowRank,), {"made": made, "formula": formula, "__doc__": "One mistake."})
     return variant
 
 
 def _bare(self: Any, linear: Linear, rank: int) -> None:
     self.a = nn.Parameter(torch.empty(rank, linear.inputs, dtype=linear.weight.dtype))
     self.b = nn.Parameter(torch.empty(linear.outputs, rank, dtype=linear.weight.dtype))
+
+
+def _innermost(self: Any) -> Linear:
+    base = self.base
+    while isinstance(base, AdaptedLinear):
+        base = base.base
+    found: Linear = base
+    return found
 
 
 def _mixes(self: Any, x: Tensor) -> Tensor:
@@ -208,3 +227,12 @@ plant("merged_equals_wrapped", "the factor is forgotten in merging")(
 plant("base_is_frozen", "the base is trained as well")(_variant("TrainsTheBase", freeze=lambda self, linear: linear))
 plant("additions_are_declared", "bare parameters")(_variant("BareAdditions", declare_both=_bare))
 plant("tokenwise", "the mean over tokens is added")(_variant("MixesTokensIn", forward=_mixes))
+plant("bases_may_be_adapted_too", "the weight below is read, whatever has been put around it since")(
+    _variant("OneAdditionOnly", below=_innermost)
+)
+plant("wraps_maps_without_numbers", "what begins as noise is drawn on the processor, wherever the map is")(
+    _variant("DrawsForNothing", draws=lambda self, linear: True)
+)
+plant("begins_as_its_name_says", "drawn from a normal distribution of deviation one")(
+    _variant("LargeNoise", formula="lora")
+)

@@ -158,7 +158,8 @@ class OneRowForAll(Bell):
     def draw(self, name: str, info: ParameterInfo, tensor: Tensor, generator: torch.Generator) -> None:
         row = torch.empty(tensor.shape[1:])
         super().draw(name, info, row, generator)
-        tensor.copy_(row.expand_as(tensor))
+        with torch.no_grad():
+            tensor.copy_(row.expand_as(tensor))
 
 
 @plant("unchosen_experts_are_idle", "every expert runs, and those left out have a tiny weight")
@@ -248,10 +249,11 @@ class NamedLayouts(PreNorm):
 
         layout: Literal["pre", "branch-post"] = Field("pre", description="Where the norm is.")
 
-    def update(self, x: Tensor, norm: Any, branch: Any, step: LayerStep) -> Tensor:
+    def update(self, streams: Tensor, norm: Any, branch: Any, step: LayerStep) -> Tensor:
         """One sub-layer."""
+        x = self.connection.read(streams)
         y: Tensor = branch(norm(x), step) if self.config.layout == "pre" else norm(branch(x, step))
-        return x + y
+        return self.connection.write(streams, y)
 
     def forward(self, streams: Tensor, step: LayerStep) -> Tensor:
         """Attention, then feed-forward."""
@@ -265,5 +267,17 @@ class NamedLayouts(PreNorm):
 class NormsTheSum(NamedLayouts):
     """post for branch-post."""
 
-    def update(self, x: Tensor, norm: Any, branch: Any, step: LayerStep) -> Tensor:
-        return super().update(x, norm, branch, step) if self.config.layout == "pre" else norm(x + branch(x, step))
+    def update(self, streams: Tensor, norm: Any, branch: Any, step: LayerStep) -> Tensor:
+        if self.config.layout == "pre":
+            return super().update(streams, norm, branch, step)
+        y: Tensor = norm(streams + branch(streams, step))
+        return y
+
+
+@plant("identity_at_zero_branches", "a branch's result is added to what the branch has read, whatever is carried on")
+class ReplacesTheStreams(NamedLayouts):
+    """The same where there is a single stream."""
+
+    def update(self, streams: Tensor, norm: Any, branch: Any, step: LayerStep) -> Tensor:
+        x = self.connection.read(streams)
+        return self.connection.write(streams, branch(norm(x), step), keep=x)

@@ -265,6 +265,15 @@ class BareParameter(RootMeanSquare):
 
 
 @plant("roles_are_declared")
+class GainOfMinusOne(RootMeanSquare):
+    """A gain that begins at −1, so that each layer turns its input around."""
+
+    def __init__(self, config: Any, dim: int) -> None:
+        super().__init__(config, dim)
+        self.weight = declare(self, "weight", (dim,), ParameterInfo("norm", constant=-1.0))
+
+
+@plant("roles_are_declared")
 class BiasOfOne(RootMeanSquare):
     """A bias that begins at one, like a gain."""
 

@@ -256,7 +256,7 @@ class NoBiasCorrection(Moments):
 
 @reference
 class Orthogonal(Optimizer):
-    """Matrices move along the orthogonal factor of their gradient."""
+    """Matrices move along the orthogonal factor of their gradient, as near as five steps come."""
 
     law = "muon"
 
@@ -278,11 +278,17 @@ class Orthogonal(Optimizer):
         """Rate."""
         return float(self.config.learning_rate)
 
+    iterations = 5
+
     def direction(self, gradient: Tensor) -> Tensor:
-        """U Vᵀ."""
-        u, s, v = torch.linalg.svd(gradient, full_matrices=False)
-        keep = (s > 1e-12).to(s.dtype)
-        return (u * keep[..., None, :]) @ v
+        """Of Newton–Schulz."""
+        tall = gradient.shape[-2] > gradient.shape[-1]
+        x = gradient.mT if tall else gradient
+        x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-300)
+        for _ in range(self.iterations):
+            gram = x @ x.mT
+            x = 3.4445 * x + (2.0315 * gram @ gram - 4.7750 * gram) @ x
+        return x.mT if tall else x
 
     def size(self, rows: int, columns: int) -> float:
         """Of a step."""
@@ -322,6 +328,13 @@ class TooFewIterations(Orthogonal):
         for _ in range(1):
             x = 1.5 * x - 0.5 * x @ x.T @ x
         return x
+
+
+@plant("direction_of_muon", "four steps in place of five, which nobody sees in a loss")
+class FourIterations(Orthogonal):
+    """Singular values from 0.3 on."""
+
+    iterations = 4
 
 
 @plant("turns_with_the_gradient", "signs of single entries")

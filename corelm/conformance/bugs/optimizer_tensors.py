@@ -134,3 +134,31 @@ class WideForTall(Orthogonal):
 
     def size(self, rows: int, columns: int) -> float:
         return 0.2 * min(rows, columns) ** 0.5 if self.config.scale == "rms" else super().size(columns, rows)
+
+
+@reference
+class AsExactAsTheProcessor(Moments):
+    """Directions in bfloat16 where that is fast, or asked for."""
+
+    class Config(Moments.Config):
+        """Options."""
+
+        precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Of the direction.")
+
+    def low(self) -> bool:
+        """Whether bfloat16 is taken."""
+        found: bool = torch.cpu.get_capabilities().get("avx512_bf16", False)
+        return found if self.config.precision == "auto" else self.config.precision == "bf16"
+
+    def move(self, mean: Tensor, denominator: Tensor) -> Tensor:
+        """Direction."""
+        exact = super().move(mean, denominator)
+        return exact.bfloat16().to(exact.dtype) if self.low() and exact.dtype == torch.float32 else exact
+
+
+@plant("auto_precision_is_the_hardwares", "only what is asked for by name is taken")
+class NeverAutomatic(AsExactAsTheProcessor):
+    """auto is float32."""
+
+    def low(self) -> bool:
+        return bool(self.config.precision == "bf16")

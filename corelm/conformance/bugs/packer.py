@@ -18,6 +18,8 @@ from corelm.kinds.packer import Packer, Tokens, TokenStore
 class Rows(Packer):
     """One document per row, cut into pieces that overlap in no token, padded on the right."""
 
+    keeps_whole = True
+
     def stream(
         self,
         store: Sequence[Tokens] | TokenStore,
@@ -160,6 +162,15 @@ class DropsTails(Rows):
     def rows(self, documents: list[Tokens], time: int, end_of_text: int) -> list[list[Any]]:
         rows = super().rows(documents, time, end_of_text)
         return [row for row in rows if len(row[0]) == time] or rows[:1]
+
+
+@plant("tokens_are_conserved", "the last batch is made when the next one begins, and so never")
+class LosesTheLastBlock(Rows):
+    """What is still being filled at the end is forgotten."""
+
+    def bundles(self, rows: list[list[Any]], batch: int) -> list[list[Any]]:
+        found = super().bundles(rows, batch)
+        return found[:-1] or found
 
 
 @plant("targets_are_the_next_tokens", "the target at the end of a row is lost")

@@ -14,7 +14,7 @@ from corelm.kinds.aligner import Aligner, Alignment, AlignmentJob, ModelRole
 from corelm.kinds.batch import IGNORE, Batch, BatchStream, pad_rows
 from corelm.kinds.component import ComponentConfig, Spec
 from corelm.kinds.objective import Objective, Terms
-from corelm.kinds.records import Conversation, RecordName
+from corelm.kinds.records import Conversation, Message, RecordName
 from corelm.kinds.trainer import Processes
 
 
@@ -49,12 +49,26 @@ class Rollouts(Aligner):
     def prepare(self, job: AlignmentJob) -> Alignment:
         """A stream and its loss."""
         policy = job.models["policy"]
+        for role in ("reference", "reward"):
+            job.models[role].module.eval()
+        prompts = [job.template.prompt(record.prompt, policy.tokenizer) for record in job.records]
+        longer = sum(len(prompt) > self.room(job) for prompt in prompts)
+        if longer:
+            job.watch.note(f"{longer} prompts lost their beginning")
         policy.module.register_parameter("baseline", nn.Parameter(torch.zeros(1, dtype=torch.float64)))
 
         def streams(processes: Processes) -> BatchStream:
             return _Answers(self, job, processes)
 
         return Alignment(policy, streams, _Surrogate(self.config, self), policy, {})
+
+    def room(self, job: AlignmentJob) -> int:
+        """Tokens of a prompt that all models have room for, with an answer and what may follow it."""
+        return min(model.context for model in job.models.values()) - int(self.config.answer_tokens) - 1
+
+    def ended(self, new: list[int], stop: Sequence[int]) -> list[int]:
+        """Up to and with the first stop token."""
+        return new[: next((at + 1 for at, token in enumerate(new) if token in stop), len(new))]
 
     def old(self, logprobs: Tensor, judged: Tensor) -> Tensor:
         """Log-probabilities that the ratio begins at."""
@@ -137,9 +151,9 @@ class _Answers:
 
     def batch(self, records: Sequence[Conversation], number: int) -> Batch:
         policy, owner, config = self.job.models["policy"], self.owner, self.owner.config
-        stop, rows, targets = self.job.template.stop(policy.tokenizer), [], []
+        stop, rows, targets, whole = self.job.template.stop(policy.tokenizer), [], [], []
         for row, record in enumerate(records):
-            prompt = self.job.template.prompt(record.prompt, policy.tokenizer)
+            prompt = self.job.template.prompt(record.prompt, policy.tokenizer)[-owner.room(self.job) :]
             new = policy.generate_ids(
                 torch.tensor([prompt]),
                 max_new_tokens=config.answer_tokens,
@@ -147,8 +161,9 @@ class _Answers:
                 seeds=[self.job.seed * 1009 + 2 * number + row],
                 stop=stop,
             )[0].tolist()
-            answer = new[: next((at + 1 for at, token in enumerate(new) if token in stop), len(new))]
+            answer = owner.ended(new, stop)
             rows.append([*prompt, *answer])
+            whole.append([*rows[-1], *(self.tail() if answer[-1] in stop else ())])
             targets.append([*[IGNORE] * (len(prompt) - 1), *answer, IGNORE])
         ids, valid = pad_rows(rows)
         batch = Batch(ids, pad_rows(targets, IGNORE)[0], valid=valid)
@@ -157,7 +172,7 @@ class _Answers:
             self.job.models[role].logprobs(ids, batch.targets, valid=valid) for role in ("policy", "reference")
         )
         last = mask & (mask.cumsum(1) == mask.sum(1, keepdim=True))
-        scores = self.job.models["reward"].scores(ids, valid)
+        scores = self.job.models["reward"].scores(*pad_rows(whole))
         rewards = last * scores - config.kl * owner.divergence(logprobs, judged) * mask
         advantages = owner.advantages(rewards, value, mask)
         returns = owner.returns(advantages, value)
@@ -166,11 +181,24 @@ class _Answers:
         batch.extra |= {"old": owner.old(logprobs, judged), "advantages": advantages, "returns": returns}
         return batch
 
+    def tail(self) -> tuple[int, ...]:
+        """What the template writes after a stop token."""
+        rendered = self.job.template.render([Message("assistant", "")], self.job.models["policy"].tokenizer)
+        return rendered.ids[max(at for at, learn in enumerate(rendered.learn) if learn) + 1 :]
+
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.position = state["position"]
+
+
+@plant("answers_are_scored_as_given", "what the model writes behind its stop token is learnt as well")
+class LearnsBehindTheEnd(Rollouts):
+    """A whole row of tokens."""
+
+    def ended(self, new: list[int], stop: Sequence[int]) -> list[int]:
+        return new
 
 
 @plant("surrogate_is_clipped", "the larger gain instead of the smaller one")

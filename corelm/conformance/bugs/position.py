@@ -57,7 +57,13 @@ class Distance(Position):
 
     def __init__(self, config: Any, geometry: PositionGeometry) -> None:
         super().__init__(config, geometry)
-        self.slopes = [2 ** (-8 * h / geometry.heads) for h in range(1, geometry.heads + 1)]
+        self.slopes = self.ladder(geometry.heads)
+
+    def ladder(self, heads: int) -> list[float]:
+        """A slope per head."""
+        power = 2 ** (heads.bit_length() - 1)
+        own, finer = ([2 ** (-8 * h / n) for h in range(1, n + 1)] for n in (power, 2 * power))
+        return own + finer[::2][: heads - power]
 
     def apart(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Distances."""
@@ -73,6 +79,7 @@ class Distance(Position):
 class Table(Position):
     """Adds a learned vector."""
 
+    formula = "learned"
     hooks = frozenset({"embedding"})
     one_graph = False
 
@@ -253,6 +260,30 @@ class FromPowerZero(Distance):
     def __init__(self, config: Any, geometry: PositionGeometry) -> None:
         super().__init__(config, geometry)
         self.slopes = [2 ** (-8 * h / geometry.heads) for h in range(geometry.heads)]
+
+
+@plant("slopes_as_declared", "six heads get a ladder of their own, where the paper mixes those of four and of eight")
+class SmoothLadder(Distance):
+    """2^(−8h/H) for every H."""
+
+    def ladder(self, heads: int) -> list[float]:
+        return [2 ** (-8 * h / heads) for h in range(1, heads + 1)]
+
+
+@plant("activations_keep_their_type", "the table is added as it is")
+class LiftsActivations(Table):
+    """bfloat16 + float32 = float32."""
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        return x + self.table[self.row(positions)]
+
+
+@plant("formula_of_its_name", "what belongs to a position is subtracted")
+class SubtractsPositions(Table):
+    """x − T[p]."""
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        return 2 * x - super().embed(x, positions)
 
 
 @plant("tokens_stay_told_apart", "the position replaces the token")

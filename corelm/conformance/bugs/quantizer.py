@@ -221,6 +221,15 @@ class WrongSign(Compensating):
         return better
 
 
+@plant("calibration_helps", "one input that is always zero, and the data are given up")
+class GivesUpForOne(Compensating):
+    """Rounds to nearest where the Hessian has a zero."""
+
+    def quantize(self, weight: Tensor, statistics: Statistics | None = None) -> Codes:
+        dead = statistics is not None and bool((statistics.hessian.diagonal() == 0).any())
+        return super().quantize(weight, None if dead else statistics)
+
+
 @plant("identity_hessian_is_rounding", "a trace of feedback, whatever the data")
 class AlwaysFeedsBack(Compensating):
     """The Hessian is smeared."""
@@ -250,6 +259,16 @@ class Plain(Kernel):
         """Multiply."""
         y: Tensor = x @ prepared.T
         return y
+
+
+@plant("takes_what_its_name_says", "written for the first model that came along, with symmetric codes")
+class ForSymmetricCodesOnly(Plain):
+    """The usual grids of others are refused."""
+
+    formula = "int4-packed"
+
+    def supports(self, codes: Codes, dtype: torch.dtype, device: torch.device, rows: int) -> str | None:
+        return None if bool((codes.zero == 8).all()) else "zero points that are not in the middle"
 
 
 @plant("equals_dequantized", "the zero point is that of the first group")

@@ -116,6 +116,15 @@ class WorstTwo(BestTwo):
         return weights, experts
 
 
+@plant("greedy_as_offered", "sigmoids are ranked, of which a loud token has several that are rounded to one")
+class TiedSigmoids(BestTwo):
+    """The lower number wins."""
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        scores = self.logits(x).sigmoid()
+        return scores / scores.sum(-1, keepdim=True).clamp(min=1e-300)
+
+
 @plant("weights_sum_as_promised", "the scale is divided away again")
 class ScaledTooEarly(BestTwo):
     """Before the division."""

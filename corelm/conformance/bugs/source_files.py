@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -20,52 +21,71 @@ from corelm.kinds.source import Source
 
 @reference
 class RowsOfJson(Source):
-    """A text per line of JSON."""
+    """A text per line of JSON, in the files of a folder."""
 
     class Config(ComponentConfig):
         """Options."""
 
-        path: str = Field(description="The file.")
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self.path = Path(config.path)
+        path: str = Field(description="The folder.")
+        broken: Literal["refuse", "skip"] = Field("refuse", description="What becomes of broken lines.")
+        longest: int = Field(10**8, gt=0, description="Most bytes of a line.")
 
     @classmethod
     def yields(cls, config: Any) -> RecordName:
         """Text."""
         return "text"
 
-    def lines(self) -> Iterable[bytes]:
-        """Of the file."""
-        with self.path.open("rb") as file:
-            yield from file
+    @classmethod
+    def example(cls, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+        """Two files, the last line without a line break."""
+        rows = [json.dumps({"text": text}) for text in texts]
+        half = len(rows) // 2
+        (folder / "0.jsonl").write_text("".join(f"{row}\n" for row in rows[:half]), encoding="utf-8")
+        (folder / "1.jsonl").write_text("\n".join(rows[half:]), encoding="utf-8")
+        return {"path": str(folder)}
+
+    def files(self) -> list[Path]:
+        """In order."""
+        return sorted(Path(self.config.path).iterdir())
+
+    def lines(self, file: Path) -> Iterable[bytes]:
+        """Of a file."""
+        with file.open("rb") as stream:
+            while line := stream.readline(self.config.longest + 1):
+                yield line
 
     def records(self, start: int = 0) -> Iterator[Record]:
         """From a position on."""
-        for number, line in enumerate(self.lines()):
-            if number < start:
-                continue
-            try:
-                yield Text(self.text(line), f"{self.place()}:{number + 1}")
-            except ValueError as error:
-                self.broken(number, error)
+        return itertools.islice(self.all(), start, None)
+
+    def all(self) -> Iterator[Record]:
+        """All of them."""
+        for file in self.files():
+            for number, line in enumerate(self.lines(file), start=1):
+                try:
+                    if len(line) > self.config.longest:
+                        raise ValueError("the line is too long")
+                    yield Text(self.text(line), f"{self.place(file)}:{number}")
+                except ValueError as error:
+                    self.broken(file, number, error)
 
     def text(self, line: bytes) -> str:
         """Of a line."""
         return str(json.loads(line.decode())["text"])
 
-    def place(self) -> str:
+    def place(self, file: Path) -> str:
         """What names begin with."""
-        return self.path.name
+        return file.name
 
-    def broken(self, number: int, error: ValueError) -> None:
-        """Refuse."""
-        raise UserError(f"{self.path}:{number + 1}: {error}") from error
+    def broken(self, file: Path, number: int, error: ValueError) -> None:
+        """Refuse, or count."""
+        if self.config.broken == "refuse":
+            raise UserError(f"{file}:{number}: {error}") from error
+        self.report.leave_out("broken", f"{file.name}:{number}")
 
     def fingerprint(self) -> str:
-        """Of name and content."""
-        return hashlib.sha256(self.path.name.encode() + self.path.read_bytes()).hexdigest()
+        """Of names and contents."""
+        return hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in self.files())).hexdigest()
 
 
 @plant("fingerprint_follows_the_data", "a digest of name and size")
@@ -73,22 +93,22 @@ class NameAndSize(RowsOfJson):
     """A corrected letter is not seen."""
 
     def fingerprint(self) -> str:
-        return f"{self.path.name} {self.path.stat().st_size}"
+        return " ".join(f"{file.name} {file.stat().st_size}" for file in self.files())
 
 
 @plant("place_does_not_matter", "names are absolute paths")
 class AbsoluteNames(RowsOfJson):
     """Other ones on another machine."""
 
-    def place(self) -> str:
-        return str(self.path)
+    def place(self, file: Path) -> str:
+        return str(file)
 
 
 @plant("damage_is_named", "lines that can't be read are passed over")
 class PassesOver(RowsOfJson):
     """A short epoch, in silence."""
 
-    def broken(self, number: int, error: ValueError) -> None:
+    def broken(self, file: Path, number: int, error: ValueError) -> None:
         pass
 
 
@@ -96,16 +116,82 @@ class PassesOver(RowsOfJson):
 class SaysNoFile(RowsOfJson):
     """Character 1, of what?"""
 
-    def broken(self, number: int, error: ValueError) -> None:
+    def broken(self, file: Path, number: int, error: ValueError) -> None:
         raise UserError(str(error)) from error
+
+
+@plant("skipping_is_counted", "what is skipped is skipped, and nobody hears of it")
+class SkipsInSilence(RowsOfJson):
+    """A corpus that is smaller than anybody knows."""
+
+    def broken(self, file: Path, number: int, error: ValueError) -> None:
+        if self.config.broken == "refuse":
+            super().broken(file, number, error)
+
+
+@plant("skipping_is_counted", "counted, but where it was isn't said")
+class CountsWithoutPlace(RowsOfJson):
+    """One of ten thousand files has a broken line."""
+
+    def broken(self, file: Path, number: int, error: ValueError) -> None:
+        if self.config.broken == "refuse":
+            super().broken(file, number, error)
+        self.report.leave_out("broken", f"line {number}")
 
 
 @plant("it_streams", "all lines at once")
 class ReadsAllLines(RowsOfJson):
     """As large as the file."""
 
-    def lines(self) -> Iterable[bytes]:
-        return self.path.read_bytes().splitlines()
+    def lines(self, file: Path) -> Iterable[bytes]:
+        return file.read_bytes().splitlines()
+
+
+@plant("everything_comes", "a line is taken when its line break has come, and the last one has none")
+class LosesTheLastLine(RowsOfJson):
+    """One document per file."""
+
+    def lines(self, file: Path) -> Iterable[bytes]:
+        return (line for line in super().lines(file) if line.endswith(b"\n"))
+
+
+@plant("everything_comes", "the position of the first file is kept in the second one")
+class OneFileAlone(RowsOfJson):
+    """A generator that is exhausted."""
+
+    def files(self) -> list[Path]:
+        return super().files()[:1]
+
+
+@plant("resumes_by_position", "a position at the border of two files begins with the last record of the first one")
+class RepeatsAtTheBorder(RowsOfJson):
+    """Doubled, at one position of thousands."""
+
+    def records(self, start: int = 0) -> Iterator[Record]:
+        first = sum(1 for _ in self.lines(self.files()[0]))
+        return super().records(start - 1 if start == first else start)
+
+
+@plant("longest_is_a_bound", "the line is measured when it has been read")
+class MeasuresTooLate(RowsOfJson):
+    """A gigabyte in memory, and then a message about it."""
+
+    def lines(self, file: Path) -> Iterable[bytes]:
+        with file.open("rb") as stream:
+            yield from stream
+
+
+@plant("longest_is_a_bound", "the option is accepted and never looked at")
+class TakesAnyLength(RowsOfJson):
+    """No bound."""
+
+    def all(self) -> Iterator[Record]:
+        for file in self.files():
+            for number, line in enumerate(file.open("rb"), start=1):
+                try:
+                    yield Text(self.text(line), f"{self.place(file)}:{number}")
+                except ValueError as error:
+                    self.broken(file, number, error)
 
 
 @plant("names_decide_nothing", "duplicates are equal records, and no two have one name")

@@ -17,6 +17,8 @@ from corelm.kinds.component import ComponentConfig
 from corelm.kinds.tokenizer import END_OF_TEXT, Tokenizer
 
 Pair = tuple[int, int]
+_FIRST_BYTE = "\u0100"
+"""How byte 0 is spelt in descriptions of byte pairs."""
 
 
 @reference
@@ -71,7 +73,10 @@ class Pairs(Tokenizer):
 
     def plain(self, text: str) -> list[int]:
         """Text without special tokens."""
-        ids = list(self.to_bytes(text))
+        return self.merged(list(self.to_bytes(text)))
+
+    def merged(self, ids: list[int]) -> list[int]:
+        """Bytes, joined."""
         for rank, pair in enumerate(self.pairs):
             ids = join(ids, pair, 256 + rank)
         return ids
@@ -82,6 +87,15 @@ class Pairs(Tokenizer):
             return text.encode()
         except UnicodeEncodeError as error:
             raise UserError(f"a lone surrogate at offset {error.start}") from error
+
+    @property
+    def every_byte(self) -> bool:
+        """Each has an id."""
+        return True
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """The same merges."""
+        return self.merged(list(data))
 
     def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
         """Cut at special tokens where they are allowed."""
@@ -307,6 +321,8 @@ class MadeElsewhere(Pairs):
     def from_tokenizers_json(cls, text: str) -> Self | None:
         """Pairs out of the pieces that the file names."""
         described, made = json.loads(text), cls(cls.Config())
+        if _FIRST_BYTE not in described["model"]["vocab"]:
+            return None  # no pairs of bytes
         Pairs.train(
             made, sorted(described["model"]["vocab"]), [token["content"] for token in described["added_tokens"]]
         )

@@ -84,7 +84,7 @@ class Arithmetic(Loop):
     class Config(Loop.Config):
         """Options."""
 
-        precision: Literal["fp32", "bf16"] = Field("fp32", description="Of products.")
+        precision: Literal["auto", "fp32", "bf16"] = Field("fp32", description="Of products.")
         compile: bool = Field(False, description="Trace the loss.")
 
     def loop(self, job: TrainingJob, trained: Any) -> TrainingResult:
@@ -95,8 +95,13 @@ class Arithmetic(Loop):
 
     def gradients(self, job: TrainingJob, batches: Sequence[Batch], step: int, optimizer: Any) -> float:
         """Under autocast."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.low()):
             return super().gradients(job, batches, step, optimizer)
+
+    def low(self) -> bool:
+        """Whether bfloat16 is taken."""
+        found: bool = torch.cpu.get_capabilities().get("avx512_bf16", False)
+        return found if self.config.precision == "auto" else self.config.precision == "bf16"
 
 
 class _Compiled:
@@ -124,3 +129,41 @@ class HalfWeights(Arithmetic):
         if self.config.precision == "bf16":
             for _, p, _ in optimizer.parameters:
                 p.data.copy_(p.data.bfloat16())
+
+
+@plant("auto_precision_is_the_hardwares", "the hardware decides, whatever was asked for")
+class OverrulesTheRecipe(Arithmetic):
+    """bfloat16 where it is fast."""
+
+    def low(self) -> bool:
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+@plant("chances_are_not_repeated", "one seed for all micro-batches of a step")
+class OneChanceForAll(Loop):
+    """Each drops the same features."""
+
+    def seed(self, job: TrainingJob, step: int, number: int) -> None:
+        super().seed(job, step, 0)
+
+
+@plant("rate_follows_the_schedule", "steps are told as they are counted inside, from zero")
+class TellsFromZero(Loop):
+    """A run that ends at 4 of 5."""
+
+    def fit(self, job: TrainingJob) -> TrainingResult:
+        return super().fit(replace(job, watch=_FromZero(job.watch)))
+
+
+class _FromZero:
+    """Hands steps on, each with a number less."""
+
+    def __init__(self, watch: Any) -> None:
+        self.watch = watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.watch, name)
+
+    def step(self, step: int, total: int, figures: Any) -> None:
+        """One less."""
+        self.watch.step(step - 1, total, figures)

@@ -14,9 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from corelm.conformance.planted import plant, reference
 from corelm.errors import UserError
+from corelm.kinds.adapter import AdaptedLinear
 from corelm.kinds.evaluator import Evaluator, Metrics
 from corelm.kinds.interchange import Imported, Interchange
 from corelm.kinds.language_model import Likelihood
+from corelm.kinds.quantized_linear import QuantizedLinear
 from corelm.kinds.records import Record, RecordName, Text
 from corelm.kinds.stage import ArtifactType, SectionUse, Stage
 from corelm.kinds.tracker import StageSummary, Tracker
@@ -106,20 +108,34 @@ class Folder(Interchange):
 
     def refuses(self, recipe_model: dict[str, Any]) -> str | None:
         """One feed-forward."""
-        return "feedforward mlp can't be said" if recipe_model["feedforward"]["use"] == "mlp" else None
+        return "feedforward mlp can't be said" if '"mlp"' in json.dumps(recipe_model) else None
 
     def tensors(self, model: Any) -> dict[str, Any]:
         """By name."""
-        return {name: p.detach().contiguous() for name, p in model.named_parameters()}
+        return {name: tensor.detach().contiguous() for name, tensor in model.module.state_dict().items()}
 
     def write(self, model: Any, folder: Path, watch: Any) -> None:
         """Both files."""
-        reason = self.refuses(model.section)
+        reason = self.refuses(model.section) or self.replaced(model)
         if reason:
             raise UserError(reason)
-        (folder / "section.json").write_text(json.dumps({**model.section, "vocab_size": model.vocab_size}))
-        save_file(self.tensors(model), folder / "tensors.safetensors")
-        watch.note("proved by nobody but the kit")
+        try:
+            (folder / "section.json").write_text(json.dumps({**model.section, "vocab_size": model.vocab_size}))
+            save_file(self.tensors(model), folder / "tensors.safetensors")
+            watch.note("proved by nobody but the kit")
+        except BaseException:
+            self.clear(folder)
+            raise
+
+    def replaced(self, model: Any) -> str | None:
+        """Maps that are no weights can't be said."""
+        kinds = (AdaptedLinear, QuantizedLinear)
+        return "a map was adapted or quantized" if any(isinstance(one, kinds) for one in model.modules()) else None
+
+    def clear(self, folder: Path) -> None:
+        """Nothing is left."""
+        for path in folder.iterdir():
+            path.unlink()
 
     def read(self, source: Path) -> Imported:
         """Both files."""
@@ -137,6 +153,67 @@ class SavesHalves(Folder):
 
     def tensors(self, model: Any) -> dict[str, Any]:
         return {name: tensor.bfloat16() for name, tensor in super().tensors(model).items()}
+
+
+@plant("published_models_come_back", "tensors of equal shape are taken for each other's copies")
+class KeepsOneOfAShape(Folder):
+    """Gate and value are equally large."""
+
+    def tensors(self, model: Any) -> dict[str, Any]:
+        found = super().tensors(model)
+        kept = {tensor.shape: tensor for name, tensor in found.items() if "experts" in name}
+        return {name: kept[t.shape].clone() if "experts" in name else t for name, t in found.items()}
+
+
+@plant("older_folders_are_read", "it says that it is the usual format, and knows none of its older spellings")
+class OnlyTodaysWords(Folder):
+    """Of its own files only."""
+
+    formula = "hugging-face"
+
+    def write(self, model: Any, folder: Path, watch: Any) -> None:
+        super().write(model, folder, watch)
+        (folder / "config.json").write_text((folder / "section.json").read_text())
+        (folder / "tensors.safetensors").rename(folder / "model.safetensors")
+
+    def read(self, source: Path) -> Imported:
+        return Imported(
+            json.loads((source / "config.json").read_text()), load_file(source / "model.safetensors"), None, []
+        )
+
+
+@plant("writes_what_it_computes", "maps that were adapted or quantized since are written as they were before")
+class WritesTheBase(Folder):
+    """Additions are left behind, codes are noise."""
+
+    def replaced(self, model: Any) -> str | None:
+        return None
+
+    def tensors(self, model: Any) -> dict[str, Any]:
+        found = {}
+        for name, tensor in super().tensors(model).items():
+            place = model.module.get_submodule(name.rpartition(".")[0])
+            if isinstance(place, QuantizedLinear):
+                found[f"{name.rpartition('.')[0]}.weight"] = place.canonical().dequantize() * 0
+            elif ".base." in name or not isinstance(place, AdaptedLinear):
+                found[name.replace(".base.", ".")] = tensor
+        return found
+
+
+@plant("leaves_nothing_half_done", "files stay where they are when something goes wrong")
+class LeavesFiles(Folder):
+    """Half an export."""
+
+    def clear(self, folder: Path) -> None:
+        pass
+
+
+@plant("refuses_by_name", "says no, and not to what")
+class RefusesWithoutName(Folder):
+    """Sorry."""
+
+    def refuses(self, recipe_model: dict[str, Any]) -> str | None:
+        return super().refuses(recipe_model) and "this isn't possible, unfortunately"
 
 
 @plant("announces_what_it_reads", "announces half the rows")
@@ -182,7 +259,8 @@ class Copy(Stage):
         return {"model": "model"}
 
     def run(self, context: Any, inputs: Mapping[str, Any]) -> dict[str, float]:
-        """Not run here."""
+        """The same model once more."""
+        context.save_model(context.open_model(inputs["model"]))
         return {}
 
 

@@ -1,0 +1,170 @@
+"""Properties of aligners that look at their rows: what fits, what is learnt, what is scored."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corelm.conformance.aligner_bench import job
+from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.tiny import Silent, template, tiny
+from corelm.kinds.batch import IGNORE, Batch
+from corelm.kinds.records import Conversation, Message, Preference
+from corelm.kinds.template import Rendered
+from corelm.kinds.trainer import Processes
+
+SHORT = 34
+"""Tokens that the reference has room for, and the policy for nearly twice as many."""
+
+
+@property_of(
+    "aligner",
+    statement="No row is longer than any of the models has room for, none is wider than its batch needs, and what was cut or "
+    "left out is told by its number.",
+    formula="columns ≤ min context, ∃ row: its last column is no padding; notes ∋ n > 0",
+    catches="positions beyond those that the reference was trained on, pairs that disappear",
+    tier="bit",
+    examples=3,
+)
+def rows_fit_every_model(part: PartUnderTest, draw: Draw) -> None:
+    """A reference of a shorter context, one prompt and one answer that are too long for it."""
+    subject = part.bench.subject(part, draw, rollout=4)
+    given, watch = job(part, subject.config, draw), Silent()
+    long = (Message("user", "why? " * 6),)
+    more: Any = (
+        [
+            Preference(long, "yes", "no", "long prompt"),
+            Preference((Message("user", "q"),), "a" * 40, "b", "long answer"),
+        ]
+        if part.cls.reads(subject.config) == "preference"
+        else [Conversation((*long, Message("assistant", "yes")), "long prompt")]
+    )
+    models = {**given.models, "reference": tiny(draw.seed(), context=SHORT).requires_grad_(False)}
+    given = replace(given, models=models, records=[*given.records, *more], watch=watch)
+    stream = subject.part.prepare(given).streams(Processes())
+    for batch in itertools.islice(stream, 6):
+        rows, width = batch.ids.shape
+        assert width <= SHORT, f"a row of {width} tokens, the reference has room for {SHORT}"
+        assert batch.valid is None or bool(batch.valid[:, -1].any()), (
+            f"the last of {width} columns is padding in all rows"
+        )
+        assert rows == len(batch.targets), f"{rows} rows, and targets of {len(batch.targets)}"
+    numbers = [int(number) for note in watch.notes for number in re.findall(r"-?\d+", note)]
+    assert any(number > 0 for number in numbers), f"nothing is told of what didn't fit; notes are {watch.notes}"
+    assert all(number >= 0 for number in numbers), f"what didn't fit is counted below zero: {watch.notes}"
+
+
+class _Trailing:
+    """A template that goes on with a line break after an answer's stop token."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def render(self, messages: Any, tokenizer: Any) -> Rendered:
+        """With a line break behind each turn."""
+        ids: list[int] = []
+        learn: list[bool] = []
+        for message in messages:
+            turn = self._inner.render([message], tokenizer)
+            ids, learn = [*ids, *turn.ids, *tokenizer.encode("\n")], [*learn, *turn.learn, False]
+        return Rendered(tuple(ids), tuple(learn))
+
+    def prompt(self, messages: Any, tokenizer: Any) -> tuple[int, ...]:
+        """Up to the answer."""
+        return (*self.render(messages, tokenizer).ids, *self._inner.prompt([], tokenizer))
+
+
+class _Scripted:
+    """Answers that are known: one that ends by itself, with something after its end, and one that doesn't."""
+
+    def __init__(self, policy: Any, stop: int) -> None:
+        a, b, c, d = policy.tokenizer.encode("abcd")
+        self.rows = ((a, b, stop, c), (a, b, c, d))
+        self.learnt = ((a, b, stop), (a, b, c, d))
+        self._next: Iterator[tuple[int, ...]] = itertools.cycle(self.rows)
+        policy.generate_ids = self
+
+    def __call__(self, ids: Tensor, **options: Any) -> Tensor:
+        """One row for each prompt."""
+        return torch.tensor([next(self._next) for _ in range(len(ids))])
+
+
+def _not_proximal(part: PartUnderTest) -> str | None:
+    return None if getattr(part.cls, "law", part.name) == "ppo" else "it is not proximal policy optimisation"
+
+
+@property_of(
+    "aligner",
+    statement="Learnt is the answer up to and with its stop token; scored is the conversation as the template writes it, and "
+    "an answer without end pays for that.",
+    formula="targets = y₁ … stop; scored = render(prompt, y); A = score − penalty · [no stop], γ = λ = 1, kl = V = 0",
+    catches="an answer's first token that is lost, tokens behind its end, a penalty that is a reward, a turn that is cut "
+    "off before its line break",
+    tolerance="rewards may be kept in float32",
+    examples=4,
+    excuse=_not_proximal,
+)
+def answers_are_scored_as_given(part: PartUnderTest, draw: Draw) -> None:
+    """Answers from a script; a reward model that remembers what it was shown."""
+    quiet: dict[str, Any] = {
+        "value_weight": 0.0,
+        "kl_target": None,
+        "kl": 0.0,
+        "gamma": 1.0,
+        "lam": 1.0,
+        "whiten": False,
+    }
+    penalty = draw.choice("penalty", [0.5, 0.0, 2.0])
+    head = {"value": {"use": "scalar", "bias": True}}
+    subject = part.bench.subject(part, draw, **head, **quiet, missing_stop_penalty=penalty)
+    penalty = getattr(subject.config, "missing_stop_penalty", 0.0)
+    given = job(part, subject.config, draw)
+    written: Any = _Trailing(template())
+    policy: Any = given.models["policy"]
+    reward: Any = given.models["reward"]
+    script = _Scripted(policy, template().stop(policy.tokenizer)[0])
+    shown: list[tuple[int, ...]] = []
+
+    def scores(ids: Tensor, valid: Tensor) -> Tensor:
+        shown.extend(tuple(row[: int(real.sum())].tolist()) for row, real in zip(ids, valid, strict=True))
+        return torch.full((len(ids), 1), 1.5, dtype=torch.float64)
+
+    reward.scores = scores
+    alignment = subject.part.prepare(replace(given, template=written))
+    own = {id(parameter) for parameter in policy.module.parameters()}
+    with torch.no_grad():
+        for parameter in alignment.trained.module.parameters():
+            if id(parameter) not in own:
+                parameter.zero_()
+    batch = next(alignment.streams(Processes()))
+    found = {tuple(t for t in row if t != IGNORE): number for number, row in enumerate(batch.targets.tolist())}
+    assert set(found) == set(script.learnt), f"learnt are {sorted(found)}, the answers are {sorted(script.learnt)}"
+    prompts = [written.prompt(record.prompt, policy.tokenizer) for record in given.records]
+    tail = written.render([Message("user", "")], policy.tokenizer).ids[-1:]
+    wanted = {(*p, *y, *(tail if y == script.learnt[0] else ())) for p in prompts for y in script.learnt}
+    assert set(shown) <= wanted, f"shown to the reward model was {sorted(set(shown) - wanted)[0]}"
+    for answer, row in found.items():
+        advantage = -float(_of_row(alignment, batch, row)) / len(answer)
+        expected = 1.5 - penalty * (answer == script.learnt[1])
+        assert abs(advantage - expected) < 1e-6, (
+            f"the advantage is {advantage:.4f}, the score less the penalty {expected}"
+        )
+
+
+def _of_row(alignment: Any, batch: Batch, row: int) -> Tensor:
+    """The loss of one row."""
+    targets = torch.full_like(batch.targets, IGNORE)
+    targets[row] = batch.targets[row]
+    alone = Batch(batch.ids, targets, valid=batch.valid, extra=batch.extra)
+    with torch.no_grad():
+        total: Tensor = alignment.objective.evaluate(alignment.trained, alone).total
+    return total

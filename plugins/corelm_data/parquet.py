@@ -1,0 +1,124 @@
+"""Records out of Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import pyarrow
+from pyarrow import parquet
+
+from corelm.kinds import Record, RecordName
+from corelm_data.columns import TableConfig, made_of, needed, usual
+from corelm_data.reading import Broken, FilesConfig, FileSource, Row, SourceFile
+
+BATCH_BYTES: Final = 4 << 20
+"""About so many bytes of a row group are turned into rows at once."""
+
+PAGE_BUFFER: Final = 1 << 20
+"""Bytes of a column that are read from the file at once, in place of the whole column."""
+
+
+class Parquet(FileSource):
+    """Records from Parquet files.
+
+    ``columns`` says which of their values make a record, and no other column is read. Row groups stream one after the
+    other, each in batches; those before a position are not read at all. Files may have other columns besides, in other
+    orders; one that lacks a column that the record needs is broken.
+    """
+
+    class Config(TableConfig, FilesConfig):
+        """Which files, and what their columns mean."""
+
+    called: ClassVar[str] = "parquet"
+    endings: ClassVar[frozenset[str]] = frozenset({".parquet"})
+
+    @classmethod
+    def yields(cls, config: Any) -> RecordName:
+        """What ``yields`` says."""
+        name: RecordName = config.yields
+        return name
+
+    def rows(self, file: SourceFile) -> Iterator[Row]:
+        """Rows of a file, whose groups are read when the first of their rows is asked for.
+
+        Raises:
+            Broken: it is no Parquet file, or has another schema.
+        """
+        try:
+            table = parquet.ParquetFile(file.path, buffer_size=PAGE_BUFFER, pre_buffer=False)
+        except pyarrow.ArrowException as error:
+            raise _damaged(error) from error
+        with table:
+            columns = self._columns(table)
+            row = 0
+            for number in range(table.num_row_groups):
+                group = _Group(table, number, columns)
+                for index in range(group.count):
+                    yield Row(f", row {row}", partial(self._record, group, index))
+                    row += 1
+
+    @classmethod
+    def example(cls, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+        """Two files of groups of two rows."""
+        half = len(texts) // 2
+        for number, part in enumerate((texts[:half], texts[half:])):
+            table = pyarrow.table({"text": list(part), "length": [len(text) for text in part]})
+            parquet.write_table(table, folder / f"{number}.parquet", row_group_size=2)
+        return {"paths": [str(folder)]}
+
+    def _columns(self, table: Any) -> list[str]:
+        there: list[str] = table.schema_arrow.names
+        lacking = [column for column in needed(self.config) if column not in there]
+        found = [column for column in usual(self.config) if column in there]
+        if lacking or not found:
+            wanted = ", ".join(lacking or usual(self.config))
+            raise Broken(
+                f"another schema: it lacks {wanted}; its columns are {', '.join(there) or 'none'}",
+                remedy=f"Set columns so that they make a {self.config.yields}, or leave the file out.",
+                code="other-schema",
+            )
+        return found
+
+    def _record(self, group: _Group, index: int, name: str) -> Record:
+        remedy = f"Set columns; a {self.config.yields} is expected."
+        return made_of(group.row(index), self.config, name, code="broken-row", remedy=remedy)
+
+
+class _Group:
+    """A row group, read in batches as its rows are asked for, in order."""
+
+    def __init__(self, table: Any, number: int, columns: list[str]) -> None:
+        self._table, self._number, self._columns = table, number, columns
+        metadata = table.metadata.row_group(number)
+        self.count: int = metadata.num_rows
+        self._size = max(1, min(self.count, self.count * BATCH_BYTES // max(1, metadata.total_byte_size)))
+        self._batches: Iterator[Any] | None = None
+        self._rows: list[dict[str, Any]] = []
+        self._first = 0
+
+    def row(self, index: int) -> dict[str, Any]:
+        """Values by column.
+
+        Raises:
+            Broken: what follows in the file can't be read.
+        """
+        try:
+            if self._batches is None:
+                self._batches = self._table.iter_batches(self._size, [self._number], self._columns)
+            while index >= self._first + len(self._rows):
+                batch = next(self._batches)
+                self._first += len(self._rows)
+                # Batches before the one that is asked for are only counted.
+                needed_now = index < self._first + batch.num_rows
+                self._rows = batch.to_pylist() if needed_now else [{}] * batch.num_rows
+        except (pyarrow.ArrowException, OSError, StopIteration, UnicodeDecodeError) as error:
+            raise _damaged(error) from error
+        return self._rows[index - self._first]
+
+
+def _damaged(error: Exception) -> Broken:
+    first = (str(error).strip().splitlines() or ["rows are lacking"])[0]
+    return Broken(f"broken off or damaged: {first}", remedy="Fetch the file again.", code="file-truncated")

@@ -1,0 +1,51 @@
+"""Documents as sets of word n-grams (shingles), hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from jaxtyping import UInt64
+
+_WORD: Final = re.compile(r"\w+")
+_PRIME: Final = np.uint64(0x9E3779B97F4A7C15)
+
+
+def words(text: str) -> list[str]:
+    """Words in lower case, without punctuation; the whole text where it has none."""
+    return _WORD.findall(text.lower()) or [text]
+
+
+def shingles(pieces: Sequence[str], n: int) -> set[tuple[str, ...]]:
+    """The set of runs of ``n`` pieces; the one shorter run of them all where there are fewer."""
+    return {tuple(pieces[start : start + n]) for start in range(max(1, len(pieces) - n + 1))}
+
+
+def hashed(pieces: Sequence[str], n: int) -> UInt64[np.ndarray, " shingles"]:
+    """64 bits for each run of ``n`` pieces, in order, the same on every machine; equal runs have equal bits.
+
+    Different runs have different bits but for one pair in 2^64.
+    """
+    codes = np.array([_code(piece) for piece in pieces], dtype=np.uint64)
+    n = min(n, len(codes))
+    total = np.zeros(len(codes) - n + 1, dtype=np.uint64)
+    for place in range(n):
+        total = total * _PRIME + codes[place : place + len(total)]
+    return mixed(total)
+
+
+def mixed(values: UInt64[np.ndarray, " *shape"]) -> UInt64[np.ndarray, " *shape"]:
+    """Scatter 64 bits, one to one: the finaliser of SplitMix64 (Steele et al., 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    scattered: UInt64[np.ndarray, " *shape"] = values ^ (values >> np.uint64(31))
+    return scattered
+
+
+@lru_cache(maxsize=2**16)
+def _code(piece: str) -> int:
+    return int.from_bytes(hashlib.blake2b(piece.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

@@ -1,0 +1,119 @@
+"""How published byte-level tokenizers cut text into words, by the names that files give for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+from corelm_tokenizers.formats.schema import Json, byte_level, sequence, split
+from corelm_tokenizers.patterns import PatternName, spelt_out
+
+_CONTRACTIONS: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_SIGNS: Final = r" ?[^\s\p{L}\p{N}]+[\r\n]*"
+_LINES: Final = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+_UPPER: Final = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
+_LOWER: Final = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_BEFORE: Final = r"[^\r\n\p{L}\p{N}]?"
+
+GPT2: Final = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""Radford et al., 2019."""
+LLAMA3: Final = rf"{_CONTRACTIONS}|{_BEFORE}\p{{L}}+|\p{{N}}{{1,3}}|{_SIGNS}|{_LINES}"
+"""Llama 3; OpenAI's cl100k, but for white space at a text's end."""
+CL100K: Final = (
+    rf"'(?i:[sdmt]|ll|ve|re)|{_BEFORE}\p{{L}}+|\p{{N}}{{1,3}}|{_SIGNS}|\s+(?![\s\S])|\s*[\r\n]|\s+(?!\S)|\s"
+)
+"""OpenAI's cl100k_base as tiktoken has it."""
+O200K: Final = (
+    rf"{_BEFORE}{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|{_BEFORE}{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
+    rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_LINES}"
+)
+"""OpenAI's o200k_base."""
+QWEN2: Final = rf"{_CONTRACTIONS}|{_BEFORE}\p{{L}}+|\p{{N}}|{_SIGNS}|{_LINES}"
+"""Qwen, Qwen2, Qwen3."""
+TEKKEN: Final = (
+    rf"{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_LINES}"
+)
+"""Mistral NeMo and later."""
+
+_DEEPSEEK_MARKS: Final = (
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_LINES}"
+)
+_DEEPSEEK_CHINESE: Final = "[一-龥\u3040-ゟ゠-ヿ]+"
+_FALCON_MARKS: Final = r"[\p{P}\$\+<=>\^~\|`]+"
+_BLOOM: Final = r" ?[^(\s|.,!?…。，、।۔،)]+"
+_GROUPED: Final = (r"\p{N}{1,3}", _DEEPSEEK_CHINESE, _DEEPSEEK_MARKS)
+
+_NAMES: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
+    (
+        (GPT2,),
+        "gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert exaone4 "
+        "jina-v1-en jina-v2-code roberta-bpe mpt olmo jais trillion granite-docling",
+    ),
+    (
+        (LLAMA3,),
+        "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano dbrx smaug-bpe "
+        "glm4 chatglm-bpe",
+    ),
+    ((QWEN2,), "qwen2 deepseek-r1-qwen kormo f2llmv2 stablelm2 hunyuan solar-open megrez grok-2"),
+    ((O200K,), "gpt-4o llama4 kanana2 talkie minimax-m2"),
+    ((TEKKEN,), "tekken"),
+    (_GROUPED, "deepseek-v3 hunyuan-dense joyai-llm hy_v4"),
+    (("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", r"\p{N}"), "deepseek-coder"),
+    ((r"\p{N}", GPT2), "starcoder refact command-r smollm codeshell exaone minerva-7b mellum2"),
+    ((_FALCON_MARKS, GPT2, "[0-9][0-9][0-9]"), "falcon"),
+    ((_BLOOM,), "bloom poro-chat gpt3-finnish"),
+    ((_BLOOM, r"\p{N}"), "viking"),
+    ((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"), "default"),
+)
+_WHOLE: Final = "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano tekken"
+
+CUTS: Final[dict[str, tuple[str, ...]]] = {name: steps for steps, names in _NAMES for name in names.split()}
+"""Regular expressions by the name that a GGUF has in ``tokenizer.ggml.pre``, applied one inside the other's words."""
+
+WHOLE_WORDS_FIRST: Final = frozenset(_WHOLE.split())
+"""Of those: where a word that is a token is that token, whatever merges make of it."""
+
+FRAMED: Final = WHOLE_WORDS_FIRST
+"""Of those: where the token that begins a text stands before it unless the file says otherwise."""
+
+SEPARATED: Final = frozenset(("jina-v1-en", "jina-v2-code", "roberta-bpe"))
+"""Of those: where a separator stands after a text unless the file says otherwise."""
+
+
+def byte_words(patterns: Sequence[str]) -> Json:
+    """A pre-tokenizer: cut by each pattern in turn, then bytes as characters."""
+    if tuple(patterns) == (GPT2,):
+        return byte_level(use_regex=True)
+    return sequence("pretokenizers", [*map(split, patterns), byte_level()])
+
+
+def patterns_of(cut: Json | None) -> tuple[str, ...] | None:
+    """The patterns by which a pre-tokenizer cuts before it makes bytes characters; None: it does something else.
+
+    Our own parts spell classes of characters out, for one version of Unicode; the names that files have for a pattern
+    mean the same with the reader's version.
+    """
+    steps = (cut or {}).get("pretokenizers", [cut or {}])
+    last = steps[-1]
+    if not steps or last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
+        return None
+    patterns = [_pattern(step) for step in steps[:-1]] + ([GPT2] if last.get("use_regex", True) else [])
+    known = [pattern for pattern in patterns if pattern is not None]
+    return tuple(known) if len(known) == len(patterns) else None
+
+
+def _pattern(step: Json) -> str | None:
+    """The regular expression by which a step cuts, what it matches being words as well; None: it isn't such a step."""
+    if step.get("type") != "Split" or step.get("behavior") != "Isolated" or step.get("invert"):
+        return None
+    pattern: str | None = step["pattern"].get("Regex")
+    return _spelt_out().get(pattern or "", pattern)
+
+
+@cache
+def _spelt_out() -> dict[str, str]:
+    """Published patterns by what our own parts write for them."""
+    named: dict[PatternName, str] = {"gpt2": GPT2, "cl100k": CL100K, "llama3": LLAMA3, "qwen2": QWEN2, "o200k": O200K}
+    return {spelt_out(name): pattern for name, pattern in named.items()}
