@@ -24,6 +24,7 @@ class DataConfig(ComponentConfig):
         yields = self.source.part.yields(self.source.config)
         if self.clean and yields != "text":
             raise ValueError(
-                f"cleaners read texts, but {self.source.name} yields {yields} here; leave `clean` out, or take a source of texts"
+                f"cleaners read texts, but {self.source.name} yields {yields} here; "
+                "leave `clean` out, or take a source of texts"
             )
         return self
