@@ -184,6 +184,6 @@ class Packer(Component):
         end_of_text: int,
         epochs: int,
     ) -> int:
-        """Number of batches that the stream of one process yields; a part may know it without making them."""
-        stream = self.stream(store, batch=batch, time=time, seed=seed, end_of_text=end_of_text, epochs=epochs)
-        return sum(1 for _ in stream)
+        """Number of batches that the stream of one process yields; one with a ``count()`` knows it without making them."""
+        stream: Any = self.stream(store, batch=batch, time=time, seed=seed, end_of_text=end_of_text, epochs=epochs)
+        return stream.count() if hasattr(stream, "count") else sum(1 for _ in stream)

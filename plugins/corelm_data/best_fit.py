@@ -59,12 +59,6 @@ class BestFit(Packer):
         how: dict[str, Any] = {"batch": batch, "time": time, "seed": seed, "epochs": epochs}
         return _BestFitStream(self.config.window, end_of_text, store, **how, rank=rank, world=world)
 
-    def batches(self, store: Sequence[Tokens] | TokenStore, **how: Any) -> int:
-        """Count them without reading one; takes what ``stream`` takes."""
-        found = self.stream(store, **how)
-        assert isinstance(found, _BestFitStream)
-        return found.count()
-
 
 class _BestFitStream(RowStream):
     """Windows of whole documents."""

@@ -62,12 +62,6 @@ class Blocks(Packer):
         how: dict[str, Any] = {"batch": batch, "time": time, "seed": seed, "epochs": epochs}
         return _BlockStream(self.config.shuffle, end_of_text, store, **how, rank=rank, world=world)
 
-    def batches(self, store: Sequence[Tokens] | TokenStore, **how: Any) -> int:
-        """Count them without reading one; takes what ``stream`` takes."""
-        found = self.stream(store, **how)
-        assert isinstance(found, _BlockStream)
-        return found.count()
-
 
 class _BlockStream(RowStream):
     """Windows of as many rows."""

@@ -84,12 +84,6 @@ class Padded(Packer):
             self.config, end_of_text, store, batch=batch, time=time, seed=seed, epochs=epochs, rank=rank, world=world
         )
 
-    def batches(self, store: Sequence[Tokens] | TokenStore, **how: Any) -> int:
-        """Count them without building one; takes what ``stream`` takes."""
-        found = self.stream(store, **how)
-        assert isinstance(found, _PaddedStream)
-        return found.count()
-
 
 class _PaddedStream(RankedStream):
     """Position: epoch, window of the epoch's order, rows of the window that are done."""
