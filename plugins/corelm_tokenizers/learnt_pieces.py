@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from corelm.errors import UserError
 from corelm.kinds import END_OF_TEXT, Piece, Tokenizer
 from corelm_tokenizers.assembled import Assembly
 from corelm_tokenizers.model import Model
-from corelm_tokenizers.vocabulary import check_scalars, check_specials, too_few_pieces
+from corelm_tokenizers.vocabulary import check_scalars, check_specials, too_few_pieces, unreadable, write_whole
 
 Scored = tuple[str, float]
 """Spelling and score of a piece; the score is 0 where there is nothing to weigh."""
@@ -191,12 +190,7 @@ class LearnsPieces(Tokenizer):
         """Write ``vocabulary.json`` into an existing folder."""
         specials = list(self.specials)
         pieces = ",\n".join(json.dumps(list(one)) for one in self.learnt)
-        path, part = folder / self.FILE, folder / f"{self.FILE}.part"
-        with part.open("w", encoding="ascii", newline="\n") as file:
-            file.write(f'{{"pieces": [\n{pieces}\n],\n"specials": {json.dumps(specials)}}}\n')
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_whole(folder / self.FILE, f'{{"pieces": [\n{pieces}\n],\n"specials": {json.dumps(specials)}}}\n')
 
     @classmethod
     def load(cls, config: Any, folder: Path) -> Self:
@@ -212,11 +206,7 @@ class LearnsPieces(Tokenizer):
             check_pieces([*cls.outside, *(piece for piece, _ in learnt)])
             specials = [str(special) for special in content["specials"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}: not a readable vocabulary: {type(error).__name__}: {error}",
-                remedy="Train the tokenizer again, or restore the file.",
-                code="tokenizer-unreadable",
-            ) from error
+            raise unreadable(path, error) from error
         made = cls(config)
         made._set(learnt, specials)
         return made

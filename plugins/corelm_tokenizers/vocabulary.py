@@ -129,12 +129,7 @@ class ByteLevelTokenizer(Tokenizer):
         self._trained()
         merges = ",\n".join(f"[{left}, {right}]" for left, right in self.merges)
         specials = json.dumps(list(self._specials))
-        path, part = folder / self.FILE, folder / f"{self.FILE}.part"
-        with part.open("w", encoding="ascii", newline="\n") as file:
-            file.write(f'{{"merges": [\n{merges}\n],\n"specials": {specials}}}\n')
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_whole(folder / self.FILE, f'{{"merges": [\n{merges}\n],\n"specials": {specials}}}\n')
 
     @classmethod
     def load(cls, config: Any, folder: Path) -> Self:
@@ -152,11 +147,7 @@ class ByteLevelTokenizer(Tokenizer):
             made = cls(config)
             made._set(merges, content["specials"])
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise UserError(
-                f"{path}: not a readable vocabulary: {type(error).__name__}: {error}",
-                remedy="Train the tokenizer again, or restore the file.",
-                code="tokenizer-unreadable",
-            ) from error
+            raise unreadable(path, error) from error
         return made
 
     def as_tokenizers_json(self) -> str | None:
@@ -190,6 +181,25 @@ class ByteLevelTokenizer(Tokenizer):
                 "the tokenizer has no vocabulary yet", remedy="Train it, or load one.", code="tokenizer-untrained"
             )
         return self._pieces
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="ascii", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """The error for a vocabulary's file that says something else than was written."""
+    return UserError(
+        f"{path}: not a readable vocabulary: {type(error).__name__}: {error}",
+        remedy="Train the tokenizer again, or restore the file.",
+        code="tokenizer-unreadable",
+    )
 
 
 def check_scalars(text: str) -> None:
