@@ -42,7 +42,8 @@ for a reason given below, and don't count. *Rate* is killed out of the others, *
 the rate over all mutants that could have been drawn.
 
 What survived was looked at, and the laws were made stronger until it didn't. So these rates flatter the kit: on mutants
-that nobody has looked at (another `--seed`) they will be lower. First sweeps killed from nothing (stages, which no law ran) to 97%.
+that nobody has looked at (another `--seed`) they will be lower. First sweeps killed nothing (stages, which no law
+ran) to 97%.
 """
 
 
