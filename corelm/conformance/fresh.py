@@ -1,11 +1,22 @@
-"""Run a part on fixed draws and print a digest of the results; the kit runs this in processes of its own."""
+"""Processes under a hash seed of their own, in which a part is run on fixed draws; what it gives comes back as a digest.
+
+Starting Python and importing PyTorch takes seconds, so it happens once per hash seed: that process imports nothing of any
+part, reads one part per line from its standard input, and holds each in a copy of itself.
+"""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import hashlib
 import importlib
+import json
+import os
+import subprocess
 import sys
-from typing import Any
+import traceback
+from typing import Any, Final
 
 import torch
 
@@ -13,9 +24,102 @@ from corelm.conformance.bench import leaves
 from corelm.conformance.framework import Draw, PartUnderTest, known, property_of
 from corelm.conformance.running import hold
 
+HASH_SEEDS: Final = ("1", "2")
 
-def main(kind: str, target: str) -> str:
-    """Digest of what the part at the import string ``module:Class`` gives on five drawn inputs."""
+
+def digests(kind: str, target: str) -> list[str]:
+    """What the part at the import string ``module:Class`` gives on five drawn inputs, under each hash seed.
+
+    Raises:
+        AssertionError: the part failed in a fresh process.
+    """
+    running = [_process(hash_seed, os.getpid()) for hash_seed in HASH_SEEDS]
+    try:
+        answers = [_answer(process) for process in [_asked(process, kind, target) for process in running]]
+    except BaseException:  # an answer may still be under way: these can't be asked again
+        for process in running:
+            process.kill()
+        _process.cache_clear()
+        raise
+    for answer in answers:
+        assert "digest" in answer, f"the fresh process failed: {answer['complaint'].strip()[-400:]}"
+    return [answer["digest"] for answer in answers]
+
+
+@functools.cache
+def _process(hash_seed: str, owner: int) -> subprocess.Popen[str]:
+    """The process under a hash seed; a copy of this process must not share it, hence the owner's number."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "corelm.conformance.fresh"],
+        env={
+            **os.environ,
+            "PYTHONHASHSEED": hash_seed,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(os.path.abspath(folder or ".") for folder in sys.path),
+        },
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    atexit.register(process.kill)
+    return process
+
+
+def _asked(process: subprocess.Popen[str], kind: str, target: str) -> subprocess.Popen[str]:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps({"kind": kind, "target": target, "folder": os.getcwd()}) + "\n")
+    process.stdin.flush()
+    return process
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, str]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    answer: dict[str, str] = json.loads(line) if line else {"complaint": f"it ended with {process.wait()}"}
+    return answer
+
+
+def main() -> None:
+    """Answer, line by line, until nobody asks any more."""
+    questions, answers = os.fdopen(os.dup(0), "r", encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)  # what parts print must not be taken for an answer
+    for line in questions:
+        answers.write(json.dumps(_in_a_copy(json.loads(line))) + "\n")
+        answers.flush()
+
+
+def _in_a_copy(question: dict[str, str]) -> dict[str, str]:
+    """The answer of a copy of this process, which keeps what the part imports to itself."""
+    reading, writing = os.pipe()
+    copy = os.fork()
+    if copy == 0:
+        try:
+            os.close(reading)
+            answer = {"complaint": "it ended itself"}
+            with contextlib.suppress(BaseException):
+                answer = _exercised(question)
+            os.write(writing, json.dumps(answer).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as told:
+        words = told.read()
+    ended = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+    return json.loads(words) if words else {"complaint": f"it ended with {ended}"}
+
+
+def _exercised(question: dict[str, str]) -> dict[str, str]:
+    """The digest, or what went wrong."""
+    try:
+        os.chdir(question["folder"])
+        return {"digest": _digest(question["kind"], question["target"])}
+    except (Exception, SystemExit):
+        return {"complaint": traceback.format_exc()[-2000:]}
+
+
+def _digest(kind: str, target: str) -> str:
     digest = hashlib.sha256()
     module, _, name = target.partition(":")
     part = PartUnderTest(kind, name, given=getattr(importlib.import_module(module), name))
@@ -39,4 +143,4 @@ def _bytes(leaf: Any) -> bytes:
 
 
 if __name__ == "__main__":
-    print(main(*sys.argv[1:]))
+    main()

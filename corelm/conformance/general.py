@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +12,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor, nn
 
+from corelm.conformance import fresh
 from corelm.conformance.bench import Bench, close, gap, leaves, same_bits
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.kinds.component import Spec
@@ -222,23 +220,8 @@ def _keep(value: Any) -> list[Any]:
 def same_in_a_fresh_process(part: PartUnderTest, draw: Draw) -> None:
     """Run the same draws under two hash seeds, side by side."""
     where = part.record.target if part.record else f"{part.cls.__module__}:{part.cls.__qualname__}"
-    command = [sys.executable, "-m", "corelm.conformance.fresh", part.kind, where]
-    running = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for hash_seed in ("1", "2")
-    ]
-    digests = []
-    for process in running:
-        told, complaint = process.communicate()
-        assert process.returncode == 0, f"the fresh process failed: {complaint.strip()[-400:]}"
-        digests.append(told.strip())
-    assert digests[0] == digests[1], "two processes with different hash seeds gave different results"
+    first, second = fresh.digests(part.kind, where)
+    assert first == second, "two processes with different hash seeds gave different results"
 
 
 @property_of(
