@@ -319,13 +319,49 @@ def test_ids_between_special_tokens_stay_reserved_and_one_inside_is_taken(tmp_pa
         formats.read(told(path, LLAMA3, {}))
 
 
-def test_a_dot_model_with_ranks_is_metas(tmp_path):
+@pytest.mark.parametrize(
+    ("size", "specials", "pattern"), [(128000, 256, words.LLAMA3), (200000, 2048, words.O200K)], ids=["3", "4"]
+)
+def test_metas_rank_files_are_known_by_their_size(size, specials, pattern, tmp_path):
+    known = tiktoken_ranks.KNOWN[size][1]
+    assert (known.pattern, known.end, known.before) == (pattern, "<|end_of_text|>", ("<|begin_of_text|>",))
+    assert list(known.specials.values()) == list(range(size, size + specials))
+
+
+def test_a_small_dot_model_with_ranks_is_read_as_llama_3s(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(rank_lines(ranks()))
     for path in (tmp_path, tmp_path / "tokenizer.model"):
         found = formats.read(path)
         assert found.end_of_text == "<|end_of_text|>"
         assert len(found.description["added_tokens"]) == 256
         assert found.description["pre_tokenizer"] == words.byte_words([words.LLAMA3])
+
+
+def test_a_large_dot_model_of_unknown_size_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiktoken_ranks, "_LLAMA3", 100)
+    (tmp_path / "tokenizer.model").write_bytes(rank_lines(ranks()))
+    with pytest.raises(UserError, match="doesn't say how text is cut"):
+        formats.read(tmp_path / "tokenizer.model")
+
+
+def test_special_tokens_of_llama_4_are_where_meta_has_them():
+    specials = tiktoken_ranks.KNOWN[200000][1].specials
+    places = {"header_start": 200005, "eot": 200008, "python_start": 200016, "image_start": 200080, "patch": 200092}
+    places |= {"vision_reserved_special_token_1047": 201133, "reasoning_thinking_end": 201143}
+    places |= {"text_post_train_reserved_special_token_68": 200079, "reserved_special_token_903": 202047}
+    assert {name: specials[f"<|{name}|>"] for name in places} == places
+
+
+def test_a_rank_that_no_text_spells_stays_reserved(tmp_path):
+    table = dict(ranks())
+    size = len(table)
+    path = told(tmp_path / "x.tiktoken", LLAMA3, {END: size + 1})
+    path.write_bytes(rank_lines(table) + b"= %d\n" % size)
+    found = formats.read(path)
+    assert {t["content"]: t["id"] for t in found.description["added_tokens"]} == {
+        END: size + 1,
+        f"<|reserved_{size}|>": size,
+    }
 
 
 def test_a_rank_file_of_unknown_size_must_be_told_its_pattern(tmp_path):
@@ -469,7 +505,9 @@ def test_a_gguf_that_the_library_wrote(tmp_path):
     assert library.encode("a").ids[0] == library.token_to_id(END)
 
 
-@pytest.mark.parametrize("pre", ["llama-bpe", "qwen2", "deepseek-v3", "falcon", "starcoder", "bloom", "default"])
+@pytest.mark.parametrize(
+    "pre", ["llama-bpe", "qwen2", "deepseek-llm", "deepseek-v3", "falcon", "starcoder", "bloom", "default"]
+)
 def test_words_are_cut_as_the_name_says(pre, tmp_path):
     gpt2 = formats.read(gpt2_folder(tmp_path))
     found = formats.read(written_by_the_library(tmp_path / "x.gguf", gpt2, pre))
@@ -535,6 +573,21 @@ def gguf(path: Path, **values: object) -> Path:
     kept = {f"tokenizer.ggml.{key}": value for key, value in (base | values).items() if value is not None}
     gguf_metadata.write(path, kept)
     return path
+
+
+def test_of_several_pieces_that_stand_for_what_is_unknown_the_one_that_is_named_does(tmp_path):
+    values = {"pre": None, "merges": None, "model": "llama", "tokens": ["<unk>", "a", "[PAD2]", "[PAD3]"]}
+    values |= {"scores": [0.0, -1.0, -9.0, -9.0], "unknown_token_id": 0}
+    found = formats.read(gguf(tmp_path / "x.gguf", token_type=[3, 1, 2, 2], **values))
+    assert [kind for _, _, kind in found.description["model"]["pieces"]] == [
+        "unknown",
+        "normal",
+        "control",
+        "control",
+    ]
+    values["unknown_token_id"] = None  # the one that is marked, where there is one only
+    found = formats.read(gguf(tmp_path / "y.gguf", token_type=[3, 1, 2, 1], **values))
+    assert [kind for _, _, kind in found.description["model"]["pieces"]] == ["control", "normal", "unknown", "normal"]
 
 
 BAD_GGUF = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -208,6 +209,13 @@ def test_every_format_is_known_by_its_content(tmp_path):
         corelm_save(made, tmp_path / "saved")
         assert corelm.load_tokenizer(tmp_path / "saved").encode(TEXT[1]) == made.encode(TEXT[1])
         shutil.rmtree(tmp_path / "saved")
+
+
+def test_what_is_compressed_must_be_unpacked_first(tmp_path):
+    (tmp_path / "merges.txt.gz").write_bytes(gzip.compress(b"#version: 0.2\na b\n"))
+    with pytest.raises(UserError, match="it is compressed") as error:
+        corelm.load_tokenizer(tmp_path / "merges.txt.gz")
+    assert error.value.remedy == "Unpack it first."
 
 
 def corelm_save(tokenizer, folder: Path) -> None:

@@ -31,6 +31,7 @@ from corelm_tokenizers.library import spelling
 __all__ = ["Found", "load", "read", "save", "write"]
 
 _HEAD: Final = 4096
+_COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 _OWN: Final = (".gguf", ".tiktoken", ".model", "tekken.json")
 """Ends of the names under which a file of one's own format stands in a folder."""
 
@@ -51,6 +52,9 @@ def read(path: Path) -> Found | None:
         return gguf_vocabulary.describe(path)
     if folder.is_ranks(path) or path.suffix == ".tiktoken":
         return tiktoken_ranks.describe(path)
+    packed = next((name for magic, name in _COMPRESSED.items() if head.startswith(magic)), None)
+    if packed:
+        raise refused(path, f"it is compressed ({packed})", "Unpack it first.")
     if _is_binary(head) or path.suffix == ".model":
         return sentencepiece_model.describe(path)
     pair = gpt2.partner(path)

@@ -154,7 +154,10 @@ def _sentences(values: _Values, model_type: int, frame: schema.Json | None, flag
         what = f"{len(scores)} scores for {len(values.tokens)} tokens"
         raise damaged(path, "tokenizer.ggml.scores", what)
     kinds = [KINDS[kind] for kind in values.kinds]
-    if unknown and "unknown" not in kinds:
+    marked = [number for number, kind in enumerate(kinds) if kind == "unknown"]
+    if unknown and (len(marked) != 1 or values.get("unknown_token_id", int) is not None):
+        for number in marked:  # Phi-3's file marks the rows that fill its matrix up as well
+            kinds[number] = "control"
         kinds[unknown[1]] = "unknown"
     charsmap = values.several("precompiled_charsmap", int)
     model = SentenceModel(

@@ -8,8 +8,8 @@ that merging never makes are found whole; tiktoken looks a whole word up first, 
 
 The file says neither how text is cut nor which tokens are special. Both are known for published files by the number of
 their ranks (``KNOWN``). For others ``NAME.json`` beside ``NAME`` may say it, in the words of ``tiktoken.Encoding``:
-``{"pat_str": …, "special_tokens": {…}}``. A file whose name ends in ``.model`` is else read as Meta's loader reads any:
-with Llama 3's pattern, and its 256 special tokens after the ranks.
+``{"pat_str": …, "special_tokens": {…}}``. A small file whose name ends in ``.model`` is else read as Meta's loader for Llama 3
+reads any: with that model's pattern, and its 256 special tokens after the ranks.
 """
 
 from __future__ import annotations
@@ -51,13 +51,40 @@ def _numbered(names: list[str], first: int) -> dict[str, int]:
     return {name: first + number for number, name in enumerate(names)}
 
 
-def _llama3(first: int) -> Told:
+_LLAMA3: Final = 128000
+
+
+def _llama3(first: int = _LLAMA3) -> Told:
     """Meta's Llama 3 (names of 3.1, where 3 has reserved ones), its special tokens after so many ranks."""
     reserved = [f"<|reserved_special_token_{number}|>" for number in range(248)]
     names = ["<|begin_of_text|>", "<|end_of_text|>", *reserved[:2], "<|finetune_right_pad_id|>", reserved[2]]
     names += ["<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>", "<|python_tag|>"]
     specials = _numbered([*names, *reserved[3:]], first)
     return Told(words.LLAMA3, specials, "<|end_of_text|>", ("<|begin_of_text|>",))
+
+
+def _llama4() -> Told:
+    """Meta's Llama 4."""
+
+    def reserved(first: int, after: int, of: str = "") -> list[str]:
+        return [f"<|{of}reserved_special_token_{number}|>" for number in range(first, after)]
+
+    text, vision, reasoning = "text_post_train_", "vision_", "reasoning_"
+    names = ["begin_of_text", "end_of_text", "fim_prefix", "fim_middle", "fim_suffix"]
+    names += ["header_start", "header_end", "eom", "eot", "step"]
+    said = [f"<|{name}|>" for name in names] + reserved(0, 6, text)
+    said += ["<|python_start|>", "<|python_end|>", "<|finetune_right_pad|>", *reserved(8, 69, text)]
+    said += [
+        "<|image_start|>",
+        "<|image_end|>",
+        *reserved(0, 2, vision),
+        "<|tile_x_separator|>",
+        "<|tile_y_separator|>",
+    ]
+    said += [*reserved(2, 6, vision), "<|image|>", *reserved(6, 7, vision), "<|patch|>", *reserved(7, 1048, vision)]
+    said += [*reserved(0, 8, reasoning), "<|reasoning_thinking_start|>", "<|reasoning_thinking_end|>"]
+    specials = _numbered([*said, *reserved(0, 2048 - len(said))], 200000)
+    return Told(words.O200K, specials, "<|end_of_text|>", ("<|begin_of_text|>",))
 
 
 def _openai(pattern: str, **specials: int) -> Told:
@@ -80,9 +107,10 @@ KNOWN: Final[dict[int, tuple[str, Told]]] = {
             endofprompt=100276,
         ),
     ),
-    128000: ("Llama 3", _llama3(128000)),
+    _LLAMA3: ("Llama 3", _llama3()),
     151643: ("Qwen", Told(words.QWEN2, _QWEN, END, normalizer="NFC")),
     199998: ("o200k_base", _openai(words.O200K, endoftext=199999, endofprompt=200018)),
+    200000: ("Llama 4", _llama4()),
 }
 """What is known of published files, by their number of ranks."""
 
@@ -99,6 +127,7 @@ def describe(path: Path, told: Told | None = None) -> Found:
     """
     ranks = read(path)
     told = told or _beside(path) or _known(path, len(ranks))
+    ranks.pop(b"", None)  # Whisper's file has one, which no text spells
     checks.check_every_byte(path, ranks)
     vocabulary = {spelt(token): rank for token, rank in ranks.items()}
     taken = set(ranks.values())
@@ -128,7 +157,7 @@ def describe(path: Path, told: Told | None = None) -> Found:
 def _known(path: Path, size: int) -> Told:
     if size in KNOWN:
         return KNOWN[size][1]
-    if path.suffix == ".model":
+    if path.suffix == ".model" and size < _LLAMA3:
         return _llama3(size)
     known = ", ".join(f"{number} ({name})" for number, (name, _) in KNOWN.items())
     raise refused(
@@ -167,10 +196,10 @@ def read(path: Path) -> dict[bytes, int]:
             continue
         coded, space, rank = line.partition(b" ")
         try:
-            token = base64.b64decode(coded, validate=True)
+            token = b"" if coded == b"=" else base64.b64decode(coded, validate=True)
         except binascii.Error as error:
             raise damaged(path, f"line {number}", f"{coded[:40]!r} is no base64 ({error})") from error
-        if not space or not rank.isdigit() or not token:
+        if not space or not rank.isdigit() or not coded:
             raise damaged(path, f"line {number}", f"base64, a space and a rank are expected, not {line[:60]!r}")
         if token in ranks:
             raise damaged(path, f"line {number}", f"the token {token!r} has rank {ranks[token]} already")
