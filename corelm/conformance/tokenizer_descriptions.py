@@ -68,14 +68,18 @@ _SPELLERS: Final[tuple[Json, ...]] = (
     *({"type": "Strip", "content": content, "start": 1, "stop": 0} for content in (" ", "a")),
     *({"type": "Replace", "pattern": pattern, "content": content} for pattern in _PATTERNS for content in ("", "bc")),
 )
+_SPACE: Final[Json] = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
 _JOINERS: Final[tuple[tuple[Json, ...], ...]] = (
     (),
     ({"type": "Fuse"},),
     ({"type": "ByteFallback"}, {"type": "Fuse"}),
     ({"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}),
     ({"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True},),
+    ({"type": "Fuse"}, _SPACE),
+    ({"type": "ByteFallback"}, {"type": "Fuse"}, _SPACE, {"type": "Strip", "content": " ", "start": 1, "stop": 0}),
+    ({"type": "Fuse"}, {"type": "Replace", "pattern": {"String": "th"}, "content": "x"}),
 )
-"""How pieces become a text. Other steps after these see more than one piece: bytes don't concatenate then."""
+"""How pieces become a text. What stands behind in the last two sees joined pieces: bytes needn't concatenate then."""
 
 
 def description(draw: Draw) -> Json:

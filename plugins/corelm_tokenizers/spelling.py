@@ -39,6 +39,11 @@ class Speller:
         self.strange = next((f"the decoder {step['type']}" for step in steps if step["type"] not in _KNOWN), None)
         whole = next((at for at, step in enumerate(steps) if step["type"] in ("Fuse", "ByteLevel")), len(steps))
         self._bytes = any(step["type"] == "ByteLevel" for step in steps[whole : whole + 1])
+        after_joining = [step for step in steps[whole + 1 :] if step["type"] != "Fuse"]
+        while after_joining and not self._bytes and _of_one_character(after_joining[0]):
+            # One character for another: it makes no difference whether pieces are joined before.
+            steps.insert(whole, after_joining.pop(0))
+            whole += 1
         self._steps = steps[:whole]
         names = [step["type"] for step in self._steps]
         after = names[names.index("ByteFallback") + 1 :] if "ByteFallback" in names else []
@@ -48,10 +53,10 @@ class Speller:
             self.strange = self.strange or f"the decoder {after[0]} after bytes are joined"
         self._patterns = [_replacement(step) for step in self._steps]
         self.strip: list[tuple[str, int, int]] = []
-        for step in steps[whole + 1 :]:
+        for step in after_joining:
             if step["type"] == "Strip":
                 self.strip.append((step["content"], step["start"], step["stop"]))
-            elif step["type"] != "Fuse":
+            else:
                 self.strange = self.strange or f"the decoder {step['type']} after all pieces are joined"
 
     @property
@@ -121,6 +126,11 @@ def _clean(token: str) -> str:
 def _replacement(step: Mapping[str, Any]) -> Expression | None:
     pattern = step.get("pattern", {})
     return Expression(pattern["Regex"]) if "Regex" in pattern else None
+
+
+def _of_one_character(step: Mapping[str, Any]) -> bool:
+    """Whether a step changes each character by itself."""
+    return step["type"] == "Replace" and len(step["pattern"].get("String", "")) == 1
 
 
 def _flat(decoder: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, ClassVar, Self
 
@@ -96,6 +96,30 @@ class TokenizersJson(Described):
             else:
                 pieces += [Piece(number, start, end) for number in ids]
         return pieces
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text; bytes that are no UTF-8 become U+FFFD.
+
+        Where a decoder's steps see pieces that are joined, the text is the library's, and ``decode_bytes`` gives the
+        pieces without those steps.
+
+        Raises:
+            UserError: an id is outside the vocabulary.
+        """
+        self._loaded()
+        if not self._decoding.strange:
+            return self._decoding.decode(ids)
+        self._decoding.decode_bytes(ids)  # refuses ids that the library leaves out without a word
+        text: str = self._special.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """Decode piece by piece; in one piece where what is written may hang on all that follows."""
+        self._loaded()
+        if not self._decoding.strange:
+            yield from self._decoding.stream(ids)
+        elif text := self.decode(list(ids)):
+            yield text
 
     def _check(self, ids: Sequence[int]) -> None:
         """Raise unless a text was kept from becoming a special token."""

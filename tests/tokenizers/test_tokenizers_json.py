@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import tokenizers
 from corelm_tokenizers.assembled import Assembled
 from corelm_tokenizers.described import Described
 from corelm_tokenizers.tokenizers_json import TokenizersJson
+from grammar import DECODERS
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from trap_texts import TRAINING
 
@@ -94,6 +98,40 @@ def test_it_encodes_and_decodes_as_the_library_does(form, text):
     assert ours.encode(text) == ids
     assert ours.encode_batch([text, text]) == [ids, ids]
     assert ours.decode(ids) == library.decode(ids, skip_special_tokens=False) == "".join(ours.stream(ids))
+
+
+PIECES = ["▁a", "b▁", " .", "</w>", "##a", "a</w>", "?", "<0x41>", "<0xE2>", "<0x96>", "<0x81>"]
+UNITS = [*([number] for number in range(8)), [8, 9, 10]]  # no half of a character
+
+
+@pytest.mark.parametrize("engine", [TokenizersJson, Assembled])
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**64), units=st.lists(st.sampled_from(UNITS), max_size=6))
+@example(seed=0, units=[[0], [1], [8, 9, 10], [0]])
+def test_whatever_the_order_of_a_decoders_steps_ids_are_spelt_as_by_the_library(engine, seed, units):
+    draw = random.Random(seed)
+    steps = [{"type": (name := draw.choice(list(DECODERS)))} | DECODERS[name](draw) for _ in range(4)]
+    if not seed:
+        space = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+        steps = [{"type": "ByteFallback"}, {"type": "Fuse"}, space]
+    told = json.loads(words().to_str()) | {"decoder": {"type": "Sequence", "decoders": steps}}
+    told["model"]["vocab"] = {piece: number for number, piece in enumerate(PIECES)}
+    ours, ids = engine.from_tokenizers_json(json.dumps(told)), [number for unit in units for number in unit]
+    if ours is None:
+        assert engine is Assembled
+        return
+    library = tokenizers.Tokenizer.from_str(json.dumps(told))
+    assert ours.decode(ids) == library.decode(ids) == "".join(ours.stream(iter(ids))), (ids, steps)
+    assert ours.decode_bytes(ids) == b"".join(ours.decode_bytes([number]) for number in ids)
+
+
+def test_ids_that_do_not_exist_are_refused_where_the_library_decodes():
+    told = json.loads(words().to_str()) | {"decoder": {"type": "CTC", "pad_token": "a", "word_delimiter_token": "b"}}
+    told["decoder"]["cleanup"] = True
+    ours = TokenizersJson.from_tokenizers_json(json.dumps(told))
+    assert ours.decode([0, 2, 2, 1]) == "? "
+    with pytest.raises(UserError, match="token id 9 is outside"):
+        ours.decode([0, 9])
 
 
 @pytest.mark.parametrize("form", FORMS)
