@@ -206,6 +206,10 @@ class Assembled(Described):
             data = json.loads(text, parse_float=number)
         except ValueError:
             data = text  # the error is that of whoever reads a description
+        self._take(data, text)
+
+    def _take(self, data: Any, text: str) -> None:
+        """Take a file's text that is read already."""
         self._assembly = Assembly(data)
         self._decoding, self._frame, self._text = self._assembly.decoding, self._assembly.frame, text
 
@@ -261,6 +265,21 @@ class Assembled(Described):
             made._set(text)
         except UserError:
             return None
+        return made
+
+    @classmethod
+    def from_description(cls, data: Mapping[str, Any], text: str) -> Self:
+        """The tokenizer that a description says.
+
+        Args:
+            data: the description; its numbers read by ``library_numbers.number``.
+            text: the same, as it is saved.
+
+        Raises:
+            UserError: it contradicts itself, or says what can't be run exactly.
+        """
+        made = cls(cls.Config())
+        made._take(data, text)
         return made
 
     @classmethod

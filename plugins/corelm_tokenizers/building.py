@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import count
 from typing import NoReturn
 
 from corelm.errors import UserError
@@ -53,7 +54,9 @@ def pieces_of(said: words.Description) -> list[str]:
 
 def check_added(said: words.Description, pieces: Sequence[str]) -> None:
     """Raise ``UserError`` unless each added token's id is its piece's, or the next that is free."""
-    known = {piece: number for number, piece in enumerate(pieces)}
+    vocabulary = getattr(said.model, "vocab", None)
+    known = vocabulary if isinstance(vocabulary, dict) else dict(zip(pieces, count(), strict=False))
+    beyond: dict[str, int] = {}
     given: dict[int, str] = {}
     for token in said.added_tokens:
         if not token.content:
@@ -64,7 +67,9 @@ def check_added(said: words.Description, pieces: Sequence[str]) -> None:
             broken(
                 f"the added token {token.content!r} and the piece {pieces[token.id]!r} both claim the id {token.id}"
             )
-        wanted = known.setdefault(token.content, len(known))
+        wanted = known.get(token.content)
+        if wanted is None:
+            wanted = beyond.setdefault(token.content, len(known) + len(beyond))
         if wanted != token.id:
             broken(f"the added token {token.content!r} claims the id {token.id}, but {wanted} is its place")
         given[token.id] = token.content
@@ -112,11 +117,11 @@ def _merging(model: words.Bpe, pieces: Sequence[str], hidden: Collection[int]) -
     numbers = model.vocab
     rules: dict[tuple[int, int], tuple[int, int]] = {}
     for rank, (left, right) in enumerate(model.merges):
-        new = left + right[len(prefix) :]
-        absent = next((piece for piece in (left, right, new) if piece not in numbers), None)
-        if absent is not None:
-            broken(f"merge {rank} ({left!r} {right!r}) needs the piece {absent!r}, which the model doesn't have")
-        rules[numbers[left], numbers[right]] = rank, numbers[new]
+        try:
+            rules[numbers[left], numbers[right]] = rank, numbers[left + right[len(prefix) :]]
+        except KeyError as absent:
+            what = f"merge {rank} ({left!r} {right!r}) needs the piece {absent.args[0]!r}"
+            broken(f"{what}, which the model doesn't have")
     return Merging(
         pieces,
         rules,
@@ -132,7 +137,7 @@ def _merging(model: words.Bpe, pieces: Sequence[str], hidden: Collection[int]) -
 
 def _falls_back(asked: bool, pieces: Sequence[str]) -> bool:
     """Whether characters without a piece are written as bytes."""
-    known = set(pieces).intersection(BYTES) if asked else set()
+    known = set(BYTES).intersection(pieces) if asked else set()
     if known and len(known) < len(BYTES):
         missing = next(piece for piece in BYTES if piece not in known)
         broken(f"the model falls back to bytes, but has no piece {missing} ({len(BYTES) - len(known)} are missing)")
@@ -196,4 +201,4 @@ def _sentencepiece(
 def writes_letters(model: words.Model, pieces: Sequence[str]) -> bool:
     """Whether a byte-pair model can write every letter of GPT-2's alphabet, and so every byte."""
     plain = isinstance(model, words.Bpe) and not model.continuing_subword_prefix and not model.end_of_word_suffix
-    return plain and set(spelling()) <= set(pieces)
+    return plain and not set(spelling()).difference(pieces)

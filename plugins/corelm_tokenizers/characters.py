@@ -50,6 +50,7 @@ class CharacterTokenizer(LearnsPieces):
     """
 
     lossy: ClassVar[bool] = False
+    model_type: ClassVar[str] = "BPE"
     outside: ClassVar[tuple[str, ...]] = BYTES
 
     class Config(ComponentConfig):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from corelm.errors import UserError
@@ -28,11 +28,11 @@ class Decoding:
     def __init__(self, decoder: Mapping[str, Any] | None, pieces: Sequence[str], added: Added) -> None:
         self._speller = Speller(decoder)
         self._spelt, self._added = tuple(pieces), dict(added)
-        self._pieces = [self._spell(number) for number in range(len(pieces))]
+        self._pieces = _Bytes(self._spell)
         self.specials = {content: number for number, (content, special) in added.items() if special}
 
     def __len__(self) -> int:
-        return len(self._pieces)
+        return len(self._spelt)
 
     @property
     def strange(self) -> str | None:
@@ -104,13 +104,25 @@ class Decoding:
             yield self._spell(held, first, last=True)
 
     def _known(self, token: int) -> int:
-        if not 0 <= token < len(self._pieces):
+        if not 0 <= token < len(self._spelt):
             raise UserError(
-                f"token id {int(token)} is outside the vocabulary of {len(self._pieces)} ids",
+                f"token id {int(token)} is outside the vocabulary of {len(self._spelt)} ids",
                 remedy="Decode with the tokenizer that the ids were made with.",
                 code="token-id-out-of-range",
             )
         return token
+
+
+class _Bytes(dict[int, bytes]):
+    """Bytes of ids, found when first asked for: of a large vocabulary most never are."""
+
+    def __init__(self, spell: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._spell = spell
+
+    def __missing__(self, number: int) -> bytes:
+        spelt = self[number] = self._spell(number)
+        return spelt
 
 
 def _without(pieces: Iterable[str], character: str, count: int) -> Iterator[str]:

@@ -10,6 +10,8 @@ from corelm_tokenizers.model import Spans, spans_of_bytes
 BYTES: tuple[str, ...] = tuple(f"<0x{value:02X}>" for value in range(256))
 """Spelling of each byte's piece."""
 
+_WANTED = frozenset(BYTES)
+
 
 def byte_pieces(pieces: Sequence[str]) -> tuple[int, ...]:
     """The id of each byte's piece.
@@ -17,7 +19,7 @@ def byte_pieces(pieces: Sequence[str]) -> tuple[int, ...]:
     Raises:
         UserError: one of them is missing.
     """
-    numbers = {piece: number for number, piece in enumerate(pieces)}
+    numbers = {piece: number for number, piece in enumerate(pieces) if piece in _WANTED}
     missing = [piece for piece in BYTES if piece not in numbers]
     if missing:
         raise UserError(

@@ -32,6 +32,8 @@ class LearnsPieces(Tokenizer):
     lossy: ClassVar[bool] = True
     family: ClassVar[str] = ""
     """Parts of one family read each other's files, and encode alike."""
+    model_type: ClassVar[str] = ""
+    """What descriptions call the model."""
     outside: ClassVar[tuple[str, ...]] = ()
     """Pieces that are there without training."""
 
@@ -219,6 +221,8 @@ class LearnsPieces(Tokenizer):
     @classmethod
     def from_tokenizers_json(cls, text: str) -> Self | None:
         """The tokenizer that ``as_tokenizers_json`` wrote so; None where the file says anything else."""
+        if f'"{cls.model_type}"' not in text:
+            return None
         try:
             data = json.loads(text)
             pieces, options = cls._read(data)

@@ -58,19 +58,40 @@ def to_json(merges: Sequence[Merge], specials: Sequence[str], pattern: PatternNa
 
 def from_json(text: str) -> tuple[list[Merge], list[str], PatternName] | None:
     """Merges, special tokens and pattern of a ``tokenizer.json``; None unless ``to_json`` would write it so."""
+    if '"BPE"' not in text:
+        return None
     try:
         data = json.loads(text)
-        ids = data["model"]["vocab"]
-        if any(ids[letter] != value for value, letter in enumerate(spelling())):
-            return None  # quickly seen of most others: our bytes come first, in order
+        pattern = pattern_of(data)
+        if pattern is None:
+            return None
         merges = merges_of(data)
         specials = [token["content"] for token in data["added_tokens"]]
-        cut = data["pre_tokenizer"].get("pretokenizers", [{"pattern": {}}])[0]["pattern"].get("Regex")
-        names: tuple[PatternName, ...] = get_args(PatternName)
-        pattern = next(name for name in names if cut == (None if name == "none" else spelt_out(name)))
         # What isn't said in exactly these words might mean something else: a prefix space, a normaliser, other ids.
         if json.loads(to_json(merges, specials, pattern)) != data:
             return None
-    except (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return None
     return merges, specials, pattern
+
+
+def pattern_of(data: dict[str, Any]) -> PatternName | None:
+    """How a description cuts words; None where it is none of ours, which is quickly seen of large ones.
+
+    Raises:
+        AttributeError, IndexError, KeyError, TypeError: it is no description.
+    """
+    ids = data["model"]["vocab"]
+    if any(ids[letter] != value for value, letter in enumerate(spelling())):
+        return None  # our bytes come first, in order
+    if data["normalizer"] is not None or data["model"]["ignore_merges"]:
+        return None
+    steps = data["pre_tokenizer"].get("pretokenizers", [data["pre_tokenizer"]])
+    if steps[-1]["use_regex"]:
+        return None
+    if len(steps) == 1:
+        return "none"
+    cut = steps[0]["pattern"]["Regex"]
+    names: tuple[PatternName, ...] = get_args(PatternName)
+    # Classes are spelt out as ranges in all of ours.
+    return next((name for name in names if r"\x{" in cut and name != "none" and cut == spelt_out(name)), None)

@@ -77,7 +77,8 @@ class Merging:
         hidden: Collection[int] = (),
     ) -> None:
         self.pieces, self.unknown, self.every_byte = tuple(pieces), unknown, every_byte
-        self._rules = {pair: rule for pair, rule in rules.items() if rule[1] not in hidden} if hidden else rules
+        reached = frozenset(hidden).intersection(new for _, new in rules.values()) if hidden else ()
+        self._rules = {pair: rule for pair, rule in rules.items() if rule[1] not in reached} if reached else rules
         self._numbers = {piece: token for token, piece in enumerate(self.pieces) if token not in hidden}
         self._fuse, self._whole, self._prefix, self._suffix = fuse, whole, prefix, suffix
         self._bytes = [self._numbers[piece] for piece in BYTES] if every_byte else None

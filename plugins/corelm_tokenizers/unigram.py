@@ -67,7 +67,10 @@ class Unigram:
             if token not in hidden and piece:
                 node = self._tree
                 for character in piece:
-                    node = node.setdefault(character, {})
+                    following = node.get(character)
+                    if following is None:  # a dict made in vain for each character would take as long as all the rest
+                        following = node[character] = {}
+                    node = following
                 if token in user_defined:
                     # More than any other way to write it, as sentencepiece 0.2.3 has it; older ones otherwise.
                     rounded[token] = 0.1 * (len(piece.encode()) - 1)

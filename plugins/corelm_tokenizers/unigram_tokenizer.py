@@ -25,6 +25,7 @@ class UnigramTokenizer(SentencePieces):
 
     _vocabulary: Unigram
     family: ClassVar[str] = "unigram"
+    model_type: ClassVar[str] = "Unigram"
 
     def _learn(self, words: Counter[str], room: int) -> Sequence[Scored]:
         return learn_unigram(words, room, self._alphabet(words, room), self.config.longest_piece)

@@ -32,6 +32,7 @@ class WordPieceTokenizer(LearnsPieces):
     """
 
     family: ClassVar[str] = "wordpiece"
+    model_type: ClassVar[str] = "WordPiece"
     outside: ClassVar[tuple[str, ...]] = (UNKNOWN,)
     longest_piece_first: ClassVar[bool] = True
 

@@ -685,3 +685,14 @@ def test_all_kinds_of_pieces_have_the_numbers_of_the_library():
         kind.name: int(kind) for kind in constants
     }
     assert gguf_vocabulary.PREFIX == "tokenizer."
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", LLAMA3])
+def test_a_published_file_is_read_once_and_not_by_every_part(pattern, tmp_path, monkeypatch):
+    cut = pre_tokenizers.ByteLevel(add_prefix_space=False) if pattern == "gpt2" else split_bytes(pattern)
+    byte_pairs(cut, ignore_merges=True).save(str(tmp_path / "tokenizer.json"))
+    text, read, loads = (tmp_path / "tokenizer.json").read_text(encoding="utf-8"), [], json.loads
+    monkeypatch.setattr(json, "loads", lambda said, **more: (read.append(said), loads(said, **more))[1])
+    made = formats.load(tmp_path / "tokenizer.json")
+    assert read.count(text) == 1 == len(read)
+    assert made.as_tokenizers_json() == text

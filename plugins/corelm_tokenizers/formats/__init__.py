@@ -26,7 +26,8 @@ from corelm_tokenizers.formats import (
 )
 from corelm_tokenizers.formats.found import Found, refused
 from corelm_tokenizers.formats.schema import Json
-from corelm_tokenizers.library import spelling
+from corelm_tokenizers.library import pattern_of
+from corelm_tokenizers.library_numbers import number
 
 __all__ = ["Found", "load", "read", "save", "write"]
 
@@ -75,10 +76,11 @@ def load(path: Path) -> Tokenizer | None:
     if found is None:
         return None
     text = found.text or json.dumps(found.description, ensure_ascii=False)
-    held = None if found.text and _may_be_learnt_here(found.description) else _held(text)
-    made = held or read_tokenizers_json(text)
+    made = read_tokenizers_json(text) if found.text and _may_be_learnt_here(found.description) else None
     if made is None:
-        raise _why_not(path, text)
+        # The library reads the scores of Unigram in its own way, and from the text as it is saved.
+        scored = found.description["model"].get("type") == "Unigram"
+        made = _held(path, json.loads(text, parse_float=number) if scored else found.description, text)
     said = {"end_of_text": found.end_of_text, "chat_template": found.chat_template}
     known = {name: value for name, value in said.items() if value and name in type(made.config).model_fields}
     if known:
@@ -89,34 +91,36 @@ def load(path: Path) -> Tokenizer | None:
 def _may_be_learnt_here(description: Json) -> bool:
     """Whether a ``tokenizer.json`` may be one that a part of ours wrote which learns: quickly seen of large ones.
 
-    Those have all bytes first. Asking each part takes as long as reading the file a dozen times.
+    Asking each part takes as long as reading the file a dozen times.
     """
     model = description["model"]
     vocabulary = model.get("vocab")
     if model.get("type") == "BPE" and isinstance(vocabulary, dict):
-        return vocabulary.get(spelling()[0]) == 0
+        try:
+            return pattern_of(description) is not None
+        except (AttributeError, IndexError, KeyError, TypeError):
+            return False
     if model.get("type") == "Unigram" and isinstance(vocabulary, list):
         return len(vocabulary) > 1 and vocabulary[1][:1] == [BYTES[0]]
     return True
 
 
-def _held(text: str) -> Tokenizer | None:
-    """The part that holds a description: the one written here, else the library's."""
+def _held(path: Path, description: Json, text: str) -> Tokenizer:
+    """The part that holds a description: the one written here, else the library's, else any that is installed.
+
+    Raises:
+        UserError: none can, and why the one written here can't.
+    """
     from corelm_tokenizers.assembled import Assembled
     from corelm_tokenizers.tokenizers_json import TokenizersJson
 
-    return Assembled.from_tokenizers_json(text) or TokenizersJson.from_tokenizers_json(text)
-
-
-def _why_not(path: Path, text: str) -> UserError:
-    """Why no installed part runs a description."""
-    from corelm_tokenizers.assembled import Assembled
-
     try:
-        Assembled(Assembled.Config())._set(text)
+        return Assembled.from_description(description, text)
     except UserError as error:
-        return UserError(f"{path}: {error.message}", remedy=error.remedy, code=error.code)
-    return refused(path, "no installed tokenizer encodes as it says", "Install the package that it is from.")
+        made = TokenizersJson.from_tokenizers_json(text) or read_tokenizers_json(text)
+        if made is None:
+            raise UserError(f"{path}: {error.message}", remedy=error.remedy, code=error.code) from error
+        return made
 
 
 def _only_file(path: Path) -> Found | None:
@@ -152,7 +156,7 @@ def _json(path: Path) -> Found:
         )
     if isinstance(said.get("config"), dict) and isinstance(said.get("vocab"), list):
         return tekken.describe(path, said)
-    return folder.describe_json(path)
+    return folder.describe_json(path, said)
 
 
 def _text(path: Path, head: bytes) -> Found | None:

@@ -83,18 +83,18 @@ def check_merges(
         once: whether a merge may be there once only.
     """
     known = dict[tuple[str, str], int]()
-    for number, pair in enumerate(merges, line):
-        if known.setdefault(pair, number) != number and once:
-            raise damaged(path, f"merge {number}", f"{' '.join(pair)!r} is merge {known[pair]} already")
-        for piece in (*pair, "".join(pair)):
-            if piece not in vocabulary:
-                what = "which it makes" if piece == "".join(pair) else "which it joins"
-                raise damaged(
-                    path,
-                    f"merge {number} ({' '.join(pair)!r})",
-                    f"{piece!r}, {what}, has no id in the vocabulary",
-                    "Merges and vocabulary must be from one training.",
-                )
+    for number, (left, right) in enumerate(merges, line):
+        joined = left + right
+        if once and known.setdefault((left, right), number) != number:
+            raise damaged(path, f"merge {number}", f"{f'{left} {right}'!r} is merge {known[left, right]} already")
+        if left not in vocabulary or right not in vocabulary or joined not in vocabulary:
+            piece = next(piece for piece in (left, right, joined) if piece not in vocabulary)
+            raise damaged(
+                path,
+                f"merge {number} ({f'{left} {right}'!r})",
+                f"{piece!r}, which it {'makes' if piece == joined else 'joins'}, has no id in the vocabulary",
+                "Merges and vocabulary must be from one training.",
+            )
 
 
 def check_byte_level(path: Path, merges: Sequence[tuple[str, str]], vocabulary: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ which are special, which one ends a text and what stands around it; the chat tem
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,13 +58,16 @@ def describe(folder: Path) -> Found | None:
     return Found(said, end, template, found.text if said == found.description else None)
 
 
-def describe_json(path: Path) -> Found:
+def describe_json(path: Path, said: schema.Json) -> Found:
     """Read a ``tokenizer.json``.
+
+    Args:
+        path: the file.
+        said: the object in it.
 
     Raises:
         UserError: it is damaged, two tokens claim an id, or merges have gaps.
     """
-    said = checks.read_json(path)
     text = path.read_bytes().decode("utf-8-sig")
     model = said.get("model")
     if not isinstance(model, dict):
@@ -74,7 +78,10 @@ def describe_json(path: Path) -> Found:
     vocabulary = checks.ids_of(path, entries)
     merges = model.get("merges")
     if isinstance(merges, list) and not model.get("continuing_subword_prefix"):
-        pairs = [_pair(path, number, merge) for number, merge in enumerate(merges, 1)]
+        # All that is checked, seen at once where all is well.
+        usual = all(type(merge) is list and len(merge) == 2 for merge in merges)
+        usual = usual and set(map(type, chain.from_iterable(merges))) <= {str}
+        pairs = merges if usual else [_pair(path, number, merge) for number, merge in enumerate(merges, 1)]
         checks.check_merges(path, pairs, vocabulary, once=False)
     return Found(said, text=text)
 
@@ -90,7 +97,7 @@ def _pair(path: Path, number: int, merge: Any) -> tuple[str, str]:
 def _vocabulary(folder: Path, config: schema.Json) -> Found | None:
     """The vocabulary, from the file that says most."""
     if (folder / JSON).is_file():
-        return describe_json(folder / JSON)
+        return describe_json(folder / JSON, checks.read_json(folder / JSON))
     sentences = next((folder / name for name in SENTENCES if (folder / name).is_file()), None)
     if sentences is not None:
         return _sentences(sentences, config)

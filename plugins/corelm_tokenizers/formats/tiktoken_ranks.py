@@ -19,6 +19,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -228,26 +229,28 @@ def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
 
 def _merged(token: bytes, ranks: Mapping[bytes, int]) -> tuple[bytes, bytes] | None:
     """The two parts that are left when everything inside of a token has been merged but the token itself."""
-    parts = [token[at : at + 1] for at in range(len(token))]
     rank = ranks.get
-    while len(parts) > 2:
-        best, place = None, -1
-        for at in range(len(parts) - 1):
-            this = rank(parts[at] + parts[at + 1])
-            if this is not None and (best is None or this < best):
-                best, place = this, at
-        if best is None:
+    bounds = list(range(len(token) + 1))
+    pairs = [rank(token[at : at + 2], inf) for at in range(len(token) - 1)]
+    while len(pairs) > 1:
+        best = min(pairs)
+        if best == inf:
             return None
-        parts[place : place + 2] = [parts[place] + parts[place + 1]]
-    return parts[0], parts[1]
+        at = pairs.index(best)
+        del bounds[at + 1], pairs[at]
+        if at < len(pairs):
+            pairs[at] = rank(token[bounds[at] : bounds[at + 2]], inf)
+        if at:
+            pairs[at - 1] = rank(token[bounds[at - 1] : bounds[at + 1]], inf)
+    return token[: bounds[1]], token[bounds[1] :]
 
 
-_SPELLING: Final = spelling()
+_SPELLING: Final = dict(enumerate(spelling()))
 
 
 def spelt(token: bytes) -> str:
     """Bytes as GPT-2's files write them."""
-    return "".join(_SPELLING[value] for value in token)
+    return token.decode("latin-1").translate(_SPELLING)
 
 
 def write(found: Found, path: Path) -> None:
