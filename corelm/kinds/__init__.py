@@ -69,6 +69,7 @@ _EXPORTS: Final = {
     "init": "Init",
     "interchange": "Imported Interchange",
     "language_model": "LanguageModel Likelihood Request Scorer State",
+    "libraries": "library",
     "logprobs": "last_real token_logprobs",
     "mask": "Mask MaskFacts MaskView",
     "model_section": "LayerConfig ModelConfig overlay pattern_names settle",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import importlib
 import io
 import lzma
 import zlib
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
 
-from corelm.errors import UserError
+from corelm.kinds import library
 
 PIECE: Final = 1 << 16
 """Bytes that are read at once, and at most so many are unpacked at once by formats that can be asked to stop."""
@@ -71,23 +70,13 @@ class _Buffered(_Unpacker):
 
 class _Zstandard(_Unpacker):
     def __init__(self) -> None:
-        super().__init__(_library().ZstdDecompressor().decompressobj())
+        zstandard = library("zstandard", extra="data", by="a file that ends in .zst")
+        super().__init__(zstandard.ZstdDecompressor().decompressobj())
 
     def step(self, data: bytes) -> tuple[bytes, bytes]:
         plain = self.member.decompress(data[:ZSTANDARD_PIECE])
         rest = data[ZSTANDARD_PIECE:]
         return plain, self.member.unused_data + rest if self.ended else rest
-
-
-def _library() -> Any:
-    try:
-        return importlib.import_module("zstandard")
-    except ImportError as error:
-        raise UserError(
-            "files ending in .zst need the package zstandard, which is not installed",
-            remedy='pip install "corelm[data]"',
-            code="package-missing",
-        ) from error
 
 
 UNPACKERS: Final[dict[str, Callable[[], _Unpacker]]] = {

@@ -7,9 +7,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from corelm.kinds import ComponentConfig
+from corelm.kinds import ComponentConfig, library
 from corelm_data.one_by_one import OneByOne, Verdict, dropped
-from corelm_data.optional import library
 
 _PAGE: Final = re.compile(
     r"\s*\ufeff?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
@@ -48,7 +47,7 @@ class HtmlText(OneByOne):
         if not _PAGE.match(text):
             return None
         if self._extract is None:
-            self._extract = library("trafilatura", "cleaner html-text").extract
+            self._extract = library("trafilatura", extra="data", by="cleaner html-text").extract
         found = self._extract(
             text,
             favor_precision=self.config.favour == "precision",

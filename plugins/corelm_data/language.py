@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from pydantic import Field, field_validator
 
-from corelm.kinds import ComponentConfig, Count
+from corelm.kinds import ComponentConfig, Count, library
 from corelm_data.one_by_one import OneByOne, Verdict, dropped
-from corelm_data.optional import library
 
 KNOWN: Final = frozenset({
     "ace", "af", "am", "an", "ar", "ary", "arz", "as", "az", "ba", "bcl", "be", "bg", "bn", "br", "bs", "ca", "crh",
@@ -81,5 +80,5 @@ class LanguageChoice(OneByOne):
 @cache
 def _identifier() -> Any:
     """The library's model, read once: it takes longer than many documents, and nothing changes it."""
-    module = library("py3langid.langid", "cleaner language")
+    module = library("py3langid.langid", extra="data", by="cleaner language")
     return module.LanguageIdentifier.from_model_file(module.MODEL_FILE, norm_probs=True)

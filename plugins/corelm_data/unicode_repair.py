@@ -6,9 +6,8 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from corelm.kinds import ComponentConfig
+from corelm.kinds import ComponentConfig, library
 from corelm_data.one_by_one import OneByOne, Verdict, settled
-from corelm_data.optional import library
 
 PASSES: Final = 8
 """Repairs in a row after which a text that still changes is left as it was."""
@@ -43,7 +42,7 @@ class UnicodeRepair(OneByOne):
     def judge(self, text: str) -> Verdict | None:
         """Rewrite what is damaged."""
         if self._ftfy is None:
-            self._ftfy = library("ftfy", "cleaner unicode-repair")
+            self._ftfy = library("ftfy", extra="data", by="cleaner unicode-repair")
         repaired = settled(self._repair, text, PASSES)
         return None if repaired == text else Verdict(repaired, {"repaired": 1})
 

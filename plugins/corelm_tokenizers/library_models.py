@@ -7,9 +7,9 @@ from typing import Any
 
 import tokenizers
 
+from corelm.kinds import library
 from corelm_tokenizers.formats import protobuf
 from corelm_tokenizers.formats.sentencepiece_model import KINDS, MODELS
-from corelm_tokenizers.optional import needed
 from corelm_tokenizers.scored_pairs import ScoredPairs
 from corelm_tokenizers.unigram import Unigram
 from corelm_tokenizers.wordpiece import WordPiece
@@ -103,4 +103,5 @@ def processor(pieces: Kinds, model: str, *, every_byte: bool) -> Any:
         protobuf.field(number, b"".join(protobuf.field(key, value) for key, value in message.items()))
         for number, message in messages
     )
-    return needed("sentencepiece").SentencePieceProcessor(model_proto=data)
+    sentencepiece = library("sentencepiece", extra="tokenizers", by="a tokenizer of sentencepiece's")
+    return sentencepiece.SentencePieceProcessor(model_proto=data)

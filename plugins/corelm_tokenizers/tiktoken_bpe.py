@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 from corelm.errors import UserError
+from corelm.kinds import library
 from corelm_tokenizers.byte_pairs import LearnsMerges
 from corelm_tokenizers.counting import count_words
 from corelm_tokenizers.learning import learn_merges
 from corelm_tokenizers.merging import join
-from corelm_tokenizers.optional import needed
 from corelm_tokenizers.patterns import spelt_out, splitter
 from corelm_tokenizers.vocabulary import Merge, check_scalars, pieces_of
 
@@ -29,11 +29,11 @@ class TiktokenBytePairTokenizer(LearnsMerges):
         return learn_merges(count_words(documents, self.config.pattern), room)
 
     def _set(self, merges: Sequence[Merge], specials: Sequence[str]) -> None:
-        library = needed("tiktoken")
+        tiktoken = library("tiktoken", extra="tokenizers", by="the tokenizer tiktoken-bpe")
         _check(merges)
         super()._set(merges, specials)
         pattern = self.config.pattern
-        self._encoder: Any = library.Encoding(
+        self._encoder: Any = tiktoken.Encoding(
             "corelm",
             pat_str=r"[\s\S]+" if pattern == "none" else spelt_out(pattern),
             mergeable_ranks={piece: number for number, piece in enumerate(pieces_of(merges)[0])},

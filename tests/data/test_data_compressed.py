@@ -102,7 +102,7 @@ def test_sources_read_compressed_files_and_name_those_that_break_off(ending, tmp
 def test_zstandard_that_is_not_installed_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
     (tmp_path / "a.jsonl.zst").write_bytes(b"x")
-    with pytest.raises(UserError, match=r'need the package zstandard.*\n.*pip install "corelm\[data\]"'):
+    with pytest.raises(UserError, match=r'needs the library zstandard.*\n.*pip install "corelm\[data\]"'):
         read(JsonLines, path=str(tmp_path / "a.jsonl.zst"))
 
 
