@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -65,7 +66,7 @@ class Lattices:
             for character in piece:
                 node = node.setdefault(character, {})
             node[_PIECE] = number
-        edges: list[tuple[int, int, int, int]] = []
+        edges = array("q")  # four numbers after each other; tuples of them would be five times as large
         firsts = np.cumsum([0, *(len(word) + 1 for word in words)])
         for owner, word in enumerate(words):
             first = int(firsts[owner])
@@ -77,8 +78,8 @@ class Lattices:
                         break
                     node = following
                     if _PIECE in node:
-                        edges.append((first + start, first + end + 1, node[_PIECE], owner))
-        columns = np.array(edges, dtype=np.int64).reshape(-1, 4).T
+                        edges.extend((first + start, first + end + 1, node[_PIECE], owner))
+        columns = np.frombuffer(edges, dtype=np.int64).reshape(-1, 4).T
         return cls(firsts[:-1], firsts[1:] - 1, *columns)
 
     def where(self, kept: Flags) -> Lattices:
