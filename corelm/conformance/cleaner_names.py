@@ -18,6 +18,7 @@ PAGE: Final = "<html><head><title>T</title></head><body><nav><a href='/'>Home</a
 PARTS_OF_IT: Final = "The ferry that leaves the old harbour at seven brings the people of"  # the first 13 words
 NINE: Final = "We saw the ferry that leaves the old harbour at seven, too."
 MANY: Final = tuple(f"Document {n} is about the number {n} and {n}{n}." for n in range(1200))
+MANY_LINES: Final = "\n".join(MANY[:20])
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,25 @@ CASES: Final[dict[str, tuple[Case, ...]]] = {
             "sentences_least": 0, "words_least": 0, "terminal_punctuation": False, "javascript": False,
             "policies": False, "citations": False, "curly_brackets": False,
         }),
+    ),
+    "c4-dedup": (
+        _kept(PROSE, OTHER, OTHER, f"{SENTENCES[0]} {SENTENCES[2]} {SENTENCES[3]} {SENTENCES[5]}"),
+        Case(
+            (PROSE, f"{SENTENCES[0]} {PROSE} {OTHER}\n\n{SENTENCES[1]}"),
+            (PROSE, f"{SENTENCES[0]} {OTHER}\n\n{SENTENCES[1]}"),
+            {"repeated-sentence": 4},
+        ),
+        Case(
+            (f" {OTHER} {PROSE.upper()} A note.\n\n{GERMAN} {PROSE}\n",),
+            (f" {OTHER} {PROSE.upper()} A note.\n\n{GERMAN}",),
+            {"repeated-sentence": 4},
+        ),
+        Case((PROSE, f"{PROSE} {OTHER}"), (PROSE, None), {"sentence-count": 1}),
+        Case(("No. No. No. No. No. Yes?",), ("No. No. No. Yes?",), {"repeated-sentence": 2}),
+        Case((MANY[0], *MANY, *MANY[1:]), (*MANY[:1], None, *MANY[1:], *[None] * (len(MANY) - 1)),
+             {"sentence-count": len(MANY)}, {"span": 1}),
+        Case((PROSE, MANY_LINES, PROSE), (PROSE, MANY_LINES, None), {"sentence-count": 1}, {"remember": 1}),
+        _kept(PROSE, MANY_LINES, " ".join(SENTENCES[:3]), PROSE, remember=1),
     ),
     "scrub-personal-data": (
         _becomes("Write to jane.doe@example.org soon.", "Write to [e-mail] soon.", "e-mail"),

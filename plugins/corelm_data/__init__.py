@@ -96,6 +96,12 @@ _PARTS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "cleaner",
+        "c4-dedup",
+        "c4_dedup:C4Deduplication",
+        "Takes sentences out of documents that have come before, by the rule of C4",
+    ),
+    (
+        "cleaner",
         "scrub-personal-data",
         "scrub_personal_data:PersonalData",
         "Replaces personal data and secrets by placeholders such as [e-mail]",

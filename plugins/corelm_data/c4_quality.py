@@ -11,6 +11,7 @@ from pydantic import Field
 
 from corelm.errors import UserError
 from corelm.kinds import ComponentConfig, LocalPath
+from corelm_data import sentences
 from corelm_data.measures import Measure, first_outside
 from corelm_data.one_by_one import OneByOne, Verdict, dropped
 
@@ -19,7 +20,6 @@ POLICIES: Final = (
     "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies",
 )  # fmt: skip
 _CITATION: Final = re.compile(r"\[(?:\d+|edit|citation needed)\]", re.IGNORECASE)
-_SENTENCE_END: Final = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)")
 
 
 class C4Quality(OneByOne):
@@ -32,8 +32,9 @@ class C4Quality(OneByOne):
     (``blocked-word``), and those that have too few sentences left (``sentence-count``). Rewritten ones are counted as
     often as ``citation-mark``, ``line-without-end``, ``short-line``, ``javascript-line`` and ``policy-line`` apply.
 
-    Not here: C4's removal of three-sentence spans that have come before (see ``near-dedup``), its language filter (see
-    ``language``), and its list of words, which is not ours to give: name a file of one word or phrase per line.
+    Other parts are C4's removal of three-sentence spans that have come before (``c4-dedup``, the step after this one)
+    and its language filter (``language``). Its list of words is not ours to give: name a file of one word or phrase per
+    line.
     """
 
     class Config(ComponentConfig):
@@ -102,8 +103,7 @@ class C4Quality(OneByOne):
         return "policy-line" if config.policies and any(words in lower for words in POLICIES) else ""
 
     def _counted(self, text: str) -> list[Measure]:
-        sentences = sum(max(1, len(_SENTENCE_END.findall(line))) for line in text.split("\n") if line.strip())
-        return [Measure("sentence-count", sentences, self.config.sentences_least)]
+        return [Measure("sentence-count", sentences.count(text), self.config.sentences_least)]
 
     @cached_property
     def _blocked(self) -> re.Pattern[str] | None:

@@ -34,6 +34,13 @@ class DropsNothing(Squeezer):
         return super().unwanted(text, set())
 
 
+@plant("does_what_its_name_says", "whole documents are compared, so that a repeated paragraph among others stays")
+class DropsWholeRepetitionsOnly(Squeezer):
+    """Says it knows spans."""
+
+    rule: ClassVar[str] = "c4-dedup"
+
+
 class Counter(Cleaner):
     """One rule of Gopher's."""
 
