@@ -101,9 +101,10 @@ class Source(Component):
         self.report = Consumed()
 
     @classmethod
-    @abstractmethod
     def yields(cls, config: Any) -> RecordName:
-        """Which type of record the source yields under ``config``."""
+        """Which type of record the source yields under ``config``: what its option ``yields`` says, else text."""
+        name: RecordName = getattr(config, "yields", "text")
+        return name
 
     @abstractmethod
     def records(self, start: int = 0) -> Iterator[Record]:

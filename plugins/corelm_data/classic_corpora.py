@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from corelm.kinds import LocalPath, Record, RecordName
+from corelm.kinds import LocalPath, Record
 from corelm_data.hugging_face import HuggingFaceData
 from corelm_data.reading import CarefulSource, ReadingConfig
 
@@ -132,11 +132,6 @@ class ClassicCorpus(CarefulSource):
         self._rows.named = config.corpus
         # What is left out there is left out here.
         self._rows.report = self.report
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """Text."""
-        return "text"
 
     def records(self, start: int = 0) -> Iterator[Record]:
         """Yield records from position ``start`` on.

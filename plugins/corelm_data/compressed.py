@@ -148,7 +148,7 @@ def opened(path: Path) -> io.BufferedReader:
 
     Raises:
         OSError: it can't be opened.
-        UserError: the package for this compression isn't installed.
+        UserError: the library for this compression isn't installed.
     """
     file = path.open("rb")
     begin = UNPACKERS.get(path.suffix.lower())

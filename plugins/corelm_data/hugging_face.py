@@ -11,11 +11,13 @@ from typing import Any, ClassVar, Final, Self
 from pydantic import Field, model_validator
 
 from corelm.errors import UserError
-from corelm.kinds import LocalPath, Record, RecordName
+from corelm.kinds import LocalPath, Record
 from corelm_data import digests
 from corelm_data.columns import TableConfig, made_of
 from corelm_data.reading import Broken, CarefulSource, ReadingConfig
 
+SHOWN: Final = 300
+"""Characters of the library's messages that are shown."""
 _FORMATS: Final = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 
 
@@ -24,7 +26,8 @@ class HuggingFaceData(CarefulSource):
 
     Either ``path``, the name of a data set on the Hugging Face hub (fetched once, then from the library's cache), or
     ``files``, a Parquet, JSON or CSV file (may be gzipped) or a folder of them on this machine. Rows stream;
-    ``columns`` says which of their values make a record.
+    ``columns`` says which of their values make a record. A file that the library can't read ends the reading with an
+    error, also where broken records are skipped: what would follow is unknown.
     """
 
     class Config(TableConfig, ReadingConfig):
@@ -51,12 +54,6 @@ class HuggingFaceData(CarefulSource):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.named: str = config.path or Path(config.files).name
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """What ``yields`` says."""
-        name: RecordName = config.yields
-        return name
 
     def records(self, start: int = 0) -> Iterator[Record]:
         """Yield records from position ``start`` on.
@@ -144,7 +141,8 @@ class HuggingFaceData(CarefulSource):
     def _failed(self, error: Exception) -> UserError:
         place = self.config.path or self.config.files
         cause = error.__cause__ or error
-        first = (str(cause).strip().splitlines() or ["no message"])[0]
+        said = " ".join(str(cause).split()) or "no message"
+        shown = said if len(said) <= SHOWN else f"{said[: SHOWN - 1]}…"
         file = _file_of(error) or _file_of(cause)
         where = "" if file in ("", place) else f", file {file}"
         if self.config.files is None:
@@ -154,9 +152,12 @@ class HuggingFaceData(CarefulSource):
                 f"`hf download {place} --repo-type dataset{branch} --local-dir FOLDER` elsewhere, then files: FOLDER."
             )
         else:
-            remedy = "Check name and split; are the files whole?"
+            remedy = (
+                "Check name and split; are the files whole, and of one schema? The sources jsonl, parquet and csv say "
+                "where a file is broken, and leave out what is, counted, where `broken: skip` asks them to."
+            )
         return UserError(
-            f"source {self.called}: {place} [{self.config.split}]{where}: {type(cause).__name__}: {first}",
+            f"source {self.called}: {place} [{self.config.split}]{where}: {type(cause).__name__}: {shown}",
             remedy=remedy,
             code="dataset-unreadable",
         )

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from corelm.kinds import Count, LocalPath, Record, RecordName
+from corelm.kinds import Count, LocalPath, Record
 from corelm_data.columns import TableConfig, made_of
 from corelm_data.compressed import opened
 from corelm_data.lines import lines, too_long
@@ -38,12 +38,6 @@ class JsonLines(FileSource):
 
     called: ClassVar[str] = "jsonl"
     endings: ClassVar[frozenset[str]] = frozenset({".jsonl", ".ndjson", ".json"})
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """What ``yields`` says."""
-        name: RecordName = config.yields
-        return name
 
     def entries(self) -> list[str]:
         """The one path."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from corelm.kinds import Count, RecordName, Text
+from corelm.kinds import Count, Text
 from corelm_data.reading import FilesConfig, FileSource, Row, SourceFile
 from corelm_data.text_files import decoded, empty
 
@@ -48,11 +48,6 @@ class Markdown(FileSource):
 
     called: ClassVar[str] = "markdown"
     endings: ClassVar[frozenset[str]] = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"})
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """Text."""
-        return "text"
 
     def rows(self, file: SourceFile) -> Iterator[Row]:
         """The file."""

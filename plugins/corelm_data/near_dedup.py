@@ -14,7 +14,8 @@ from jaxtyping import UInt32, UInt64
 from pydantic import Field
 
 from corelm.kinds import Cleaner, ComponentConfig, Count, Text
-from corelm_data.shingles import hashed, mixed, shingles, words
+from corelm_data.shingles import hashed, shingles, words
+from corelm_data.splitmix import mixed
 
 CHUNK: Final = 4096
 """Shingles hashed at once."""

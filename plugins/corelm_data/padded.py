@@ -12,6 +12,7 @@ from pydantic import Field
 
 from corelm.errors import UserError
 from corelm.kinds import IGNORE, Batch, BatchStream, ComponentConfig, Packer, Problem, Tokens, TokenStore
+from corelm_data.best_fit import fitted
 from corelm_data.shuffling import Shuffle
 from corelm_data.streams import Ended, RankedStream, joined
 
@@ -29,8 +30,7 @@ class Padded(Packer):
     with it. Documents of no tokens are passed over.
 
     With ``best_fit`` a row holds several documents, told apart by ``documents``: among 1,024 documents at a time the
-    longest goes first into the first row that has room (at most 11/9 of the fewest rows:
-    Johnson et al., 1974, doi:10.1137/0203025).
+    longest goes first, each into the row with the least room that is enough, as in the packer ``best-fit``.
 
     With ``by_length`` documents of similar length come into one batch, which leaves little padding: of 1,024
     documents (or groups) at a time neighbours by length are batched, and the batches come in random order.
@@ -38,7 +38,7 @@ class Padded(Packer):
     Documents longer than ``time`` are cut at the side ``cut``; the stream counts them in ``truncated``.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     truncates: ClassVar[bool] = True
     keeps_whole: ClassVar[bool] = True
 
@@ -194,20 +194,13 @@ class _PaddedStream(RankedStream):
     def _filled(self, indices: list[int]) -> list[list[list[int]]]:
         """Rows of several documents by best fit."""
         lengths = {index: min(self.time, length) for index, length in self._lengths(indices).items()}
-        found: list[list[int]] = []
-        room: list[int] = []
-        for index in sorted(lengths, key=lambda index: -lengths[index]):
-            if lengths[index] == 0:
-                continue
-            row = next((row for row, left in enumerate(room) if left >= lengths[index]), len(room))
-            if row == len(room):
-                room.append(self.time)
-                found.append([])
-            room[row] -= lengths[index]
-            found[row].append(index)
+        filled = [index for index, length in lengths.items() if length]
+        found: dict[int, list[int]] = {}
         # Rows in the order of the epoch, not longest first: neither batches nor epochs shall have a slope.
-        place = {index: number for number, index in enumerate(lengths)}
-        return [[row] for row in sorted(found, key=lambda row: min(place[index] for index in row))]
+        rows = fitted(np.array([lengths[index] for index in filled], dtype=np.int64), self.time)
+        for index, row in zip(filled, rows.tolist(), strict=True):
+            found.setdefault(row, []).append(index)
+        return [[row] for row in found.values()]
 
     def _position(self) -> dict[str, int]:
         position = {"epoch": self._epoch, "window": self._window, "done": self._done}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 import pyarrow
 from pyarrow import parquet
 
-from corelm.kinds import Record, RecordName
+from corelm.kinds import Record
 from corelm_data.columns import TableConfig, made_of, needed, usual
 from corelm_data.reading import Broken, FilesConfig, FileSource, Row, SourceFile
 
@@ -34,12 +34,6 @@ class Parquet(FileSource):
 
     called: ClassVar[str] = "parquet"
     endings: ClassVar[frozenset[str]] = frozenset({".parquet"})
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """What ``yields`` says."""
-        name: RecordName = config.yields
-        return name
 
     def rows(self, file: SourceFile) -> Iterator[Row]:
         """Rows of a file, whose groups are read when the first of their rows is asked for.

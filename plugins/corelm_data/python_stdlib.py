@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from corelm.errors import UserError
-from corelm.kinds import ComponentConfig, Count, RecordName, Source, Text
+from corelm.kinds import ComponentConfig, Count, Source, Text
 from corelm_data import library
 
 Kind = Literal["code", "docstrings", "topics"]
@@ -49,11 +49,6 @@ class PythonLibrary(Source):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.folder = library.root()
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """Text."""
-        return "text"
 
     def records(self, start: int = 0) -> Iterator[Text]:
         """Yield documents from position ``start`` on.

@@ -94,7 +94,8 @@ class CarefulSource(Source):
         if self.config.broken == "skip":
             self.report.leave_out(error.code, place)
             return
-        raise UserError(f"source {self.called}: {where}: {error}", remedy=error.remedy, code=error.code) from error
+        remedy = f"{error.remedy} `broken: skip` leaves it out, and counts it.".lstrip()
+        raise UserError(f"source {self.called}: {where}: {error}", remedy=remedy, code=error.code) from error
 
 
 class FileSource(CarefulSource):
@@ -165,12 +166,7 @@ class FileSource(CarefulSource):
         for entry in self.entries():
             matched = self._matching(entry)
             if not matched:
-                ending = f" ending in {', '.join(sorted(self.endings))}" if self.endings else ""
-                raise UserError(
-                    f"source {self.called}: {entry}: no such file or folder",
-                    remedy=f"Paths in a recipe start from the recipe's folder; folders and globs must hold files{ending}.",
-                    code="file-not-found",
-                )
+                raise self._nothing_at(entry)
             for path in matched:
                 found.setdefault(path, SourceFile(path, path.relative_to(root_of(entry)).as_posix()))
         return list(found.values())
@@ -185,6 +181,15 @@ class FileSource(CarefulSource):
             yield from self.rows(file)
         except (Broken, Damaged, OSError) as error:
             self.broken(as_broken(error), str(file.path), file.name)
+
+    def _nothing_at(self, entry: str) -> UserError:
+        ending = f" ending in {', '.join(sorted(self.endings))}" if self.endings else ""
+        empty = Path(entry).is_dir()
+        return UserError(
+            f"source {self.called}: {entry}: {f'the folder holds no files{ending}' if empty else 'no such file or folder'}",
+            remedy=f"Paths in a recipe start from the recipe's folder; folders and globs must hold files{ending}.",
+            code="folder-empty" if empty else "file-not-found",
+        )
 
     def _matching(self, entry: str) -> list[Path]:
         path = Path(entry)

@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import UInt64
 
+from corelm_data.splitmix import mixed
+
 _WORD: Final = re.compile(r"\w+")
 _PRIME: Final = np.uint64(0x9E3779B97F4A7C15)
 
@@ -36,14 +38,6 @@ def hashed(pieces: Sequence[str], n: int) -> UInt64[np.ndarray, " shingles"]:
     for place in range(n):
         total = total * _PRIME + codes[place : place + len(total)]
     return mixed(total)
-
-
-def mixed(values: UInt64[np.ndarray, " *shape"]) -> UInt64[np.ndarray, " *shape"]:
-    """Scatter 64 bits, one to one: the finaliser of SplitMix64 (Steele et al., 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    scattered: UInt64[np.ndarray, " *shape"] = values ^ (values >> np.uint64(31))
-    return scattered
 
 
 @lru_cache(maxsize=2**16)

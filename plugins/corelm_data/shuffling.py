@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import Int
 
+from corelm_data.splitmix import mixed
+
 ROUNDS: Final = 8
 """Twice the four after which a Feistel network with random functions passes for a random permutation
 (Luby & Rackoff, 1988, doi:10.1137/0217022): here the halves are small and the functions cheap."""
@@ -50,13 +52,5 @@ class Shuffle:
         """One walk through the grid; numbers are uint64, ``(numbers,)``."""
         left, right = np.divmod(numbers, self._side)
         for key in self._keys:
-            left, right = right, (left + _mixed(right + key) % self._side) % self._side
+            left, right = right, (left + mixed(right + key) % self._side) % self._side
         return left * self._side + right
-
-
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea & Flood, 2014, doi:10.1145/2660193.2660195), modulo 2⁶⁴."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = values ^ (values >> np.uint64(31))
-    return mixed

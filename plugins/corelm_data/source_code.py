@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from corelm.kinds import Count, RecordName, Text
+from corelm.kinds import Count, Text
 from corelm_data import languages, licences
 from corelm_data.reading import FilesConfig, FileSource, Row, SourceFile
 from corelm_data.text_files import decoded
@@ -86,11 +86,6 @@ class SourceCode(FileSource):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._licences: dict[Path, str | None] = {}
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """Text."""
-        return "text"
 
     def rows(self, file: SourceFile) -> Iterator[Row]:
         """The file, unless a rule leaves it out."""

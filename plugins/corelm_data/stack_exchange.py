@@ -12,7 +12,7 @@ from xml.sax.saxutils import quoteattr
 
 from pydantic import Field, model_validator
 
-from corelm.kinds import Conversation, Count, Message, Record, RecordName, Text
+from corelm.kinds import Conversation, Count, Message, Record, Text
 from corelm_data.compressed import UNPACKERS, Damaged, opened
 from corelm_data.html_markdown import markdown
 from corelm_data.reading import Broken, FilesConfig, FileSource, Row, SourceFile, as_broken
@@ -51,12 +51,6 @@ class StackExchange(FileSource):
             return self
 
     called: ClassVar[str] = "stack-exchange"
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """What ``yields`` says."""
-        name: RecordName = config.yields
-        return name
 
     def wanted(self, path: Path) -> bool:
         """Posts alone, of all tables of a dump."""

@@ -22,7 +22,6 @@ from corelm.kinds import (
     Message,
     Preference,
     Record,
-    RecordName,
     Source,
     Text,
 )
@@ -41,6 +40,7 @@ class Described:
         header: its first line of code, e.g. ``def decode(self, s):``.
         call: as one would write its use, e.g. ``json.decoder.JSONDecoder.decode(s)``; classes: their name.
         answer: one line.
+        path: of its file, in the library.
     """
 
     name: str
@@ -48,14 +48,12 @@ class Described:
     header: str
     call: str
     answer: str
+    path: str = ""
 
     @property
     def question(self) -> str:
         """What a user would ask."""
         return f"What is `{self.call}`?" if self.header.startswith("class") else f"What does `{self.call}` do?"
-
-    path: str = ""
-    """Of its file, in the library."""
 
 
 class LibraryDocstrings(Source):
@@ -96,12 +94,6 @@ class LibraryDocstrings(Source):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.folder = library.root()
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """What ``yields`` says."""
-        name: RecordName = config.yields
-        return name
 
     def records(self, start: int = 0) -> Iterator[Record]:
         """Yield records from position ``start`` on.

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from corelm.kinds import Count, Record, RecordName
+from corelm.kinds import Count, Record
 from corelm_data.columns import TableConfig, made_of
 from corelm_data.compressed import opened, plain_suffix
 from corelm_data.lines import lines, not_utf8, too_long
@@ -58,12 +58,6 @@ class SeparatedValues(FileSource):
 
     called: ClassVar[str] = "csv"
     endings: ClassVar[frozenset[str]] = frozenset({".csv", ".tsv"})
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """What ``yields`` says."""
-        name: RecordName = config.yields
-        return name
 
     def rows(self, file: SourceFile) -> Iterator[Row]:
         """Rows of a file after its header.

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from corelm.kinds import Count, RecordName, Text
+from corelm.kinds import Count, Text
 from corelm_data.compressed import opened
 from corelm_data.reading import Broken, FilesConfig, FileSource, Row, SourceFile
 
@@ -41,11 +41,6 @@ class TextFiles(FileSource):
         )
 
     called: ClassVar[str] = "text-files"
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """Text."""
-        return "text"
 
     def rows(self, file: SourceFile) -> Iterator[Row]:
         """Documents of a file.
@@ -154,7 +149,7 @@ def _tail(held: list[str], length: int) -> str:
 
 def empty() -> Broken:
     """The error for a file of nothing but white space."""
-    return Broken("the file holds no text", remedy="Leave it out.", code="file-empty")
+    return Broken("the file holds no text", code="file-empty")
 
 
 def _too_long(longest: int) -> Broken:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from corelm.errors import UserError
-from corelm.kinds import Choice, Conversation, Labelled, Preference, Record, RecordName, Source, Text
+from corelm.kinds import Choice, Conversation, Labelled, Preference, Record, Source, Text
 from corelm_data.columns import RowError, TableConfig, record_of
 
 _RECORDS = (Text, Conversation, Preference, Labelled, Choice)
@@ -68,12 +68,6 @@ class DatasetSource(Source):
     ) -> None:
         super().__init__(config or TableConfig())
         self._dataset, self._name, self._version = dataset, name, version
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """What ``yields`` says."""
-        name: RecordName = config.yields
-        return name
 
     def records(self, start: int = 0) -> Iterator[Record]:
         """Yield records from position ``start`` on.

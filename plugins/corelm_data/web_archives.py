@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from corelm.errors import UserError
-from corelm.kinds import Count, RecordName, Text
+from corelm.kinds import Count, Text
 from corelm_data.compressed import Damaged, opened
+from corelm_data.optional import library
 from corelm_data.reading import Broken, FilesConfig, FileSource, Row, SourceFile
 
 _PIECE: Final = 1 << 16
@@ -35,11 +35,6 @@ class WebArchive(FileSource):
     What a record says of itself is checked: its length against what follows it, its digests against its content.
     Where a length lies, what follows can't be told from content, so the rest of the file is broken with it.
     """
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """Text."""
-        return "text"
 
     @abstractmethod
     def taken(self, entry: Entry) -> str | None:
@@ -66,14 +61,17 @@ class WebArchive(FileSource):
                 record = self._next(archive, number)
                 if record is None:
                     return
-                entry = Entry(record, number, self.config.longest)
+                entry = Entry(record, self.config.longest)
                 place = f" record {number} {entry.uri}".rstrip()
-                reason = self.taken(entry)
-                if reason == "":
-                    yield Row(place, partial(self._document, entry))
-                elif reason is not None:
-                    self.report.leave_out(reason, f"{file.name}{place}")
-                entry.finish()
+                try:
+                    reason = self.taken(entry)
+                    if reason == "":
+                        yield Row(place, partial(self._document, entry))
+                    elif reason is not None:
+                        self.report.leave_out(reason, f"{file.name}{place}")
+                    entry.finish()
+                except Broken as error:
+                    raise _lying(f"record {number}: {error}") from error
 
     def _next(self, archive: Any, number: int) -> Any:
         failed = importlib.import_module("warcio.exceptions").ArchiveLoadFailed
@@ -83,24 +81,24 @@ class WebArchive(FileSource):
             raise
         except (failed, ValueError) as error:
             first = str(error).strip().splitlines() or ["no record"]
-            raise _lying(number - 1, first[0]) from error
+            raise _lying(f"record {number - 1}: {first[0]}") from error
         if archive.err_count:
-            raise _lying(number - 1, "more follows than its length says")
+            raise _lying(f"record {number - 1}: more follows than its length says")
         return record
 
     def _document(self, entry: Entry, name: str) -> Text:
         text = self.text(entry, entry.read())
         if not text.strip():
-            raise Broken("it holds no text", remedy="Leave it out with broken: skip.", code="record-empty")
+            raise Broken("it holds no text", code="record-empty")
         return Text(text, name)
 
 
 class Entry:
     """A record of an archive; read once, within bounds, and to its end."""
 
-    def __init__(self, record: Any, number: int, longest: int) -> None:
+    def __init__(self, record: Any, longest: int) -> None:
         self._stream, self._length, self._digests = record.raw_stream, record.length, record.digest_checker
-        self._number, self._longest = number, longest
+        self._longest = longest
         self.type: str = record.rec_type or ""
         self.uri: str = record.rec_headers.get_header("WARC-Target-URI") or ""
         self.http: Any = None
@@ -134,7 +132,7 @@ class Entry:
             if length > self._longest:
                 raise Broken(
                     f"a record of more than {self._longest:,} bytes",
-                    remedy="Raise longest, or leave it out with broken: skip.",
+                    remedy="Raise longest.",
                     code="record-too-long",
                 )
         self._whole()
@@ -154,26 +152,19 @@ class Entry:
 
     def _whole(self) -> None:
         if self._length is None or getattr(self._stream, "limit", 0) > 0:
-            raise _lying(self._number, "it ends before its length says")
+            raise _lying("it ends before its length says")
 
 
-def _lying(number: int, why: str) -> Broken:
+def _lying(why: str) -> Broken:
     return Broken(
-        f"record {number}: {why}",
+        why,
         remedy="Its length lies, or the file is damaged: fetch the file again.",
         code="archive-broken",
     )
 
 
 def _iterator() -> Any:
-    try:
-        module = importlib.import_module("warcio.archiveiterator")
-    except ImportError as error:
-        raise UserError(
-            "web archives need the package warcio, which is not installed",
-            remedy='pip install "corelm[data]"',
-            code="package-missing",
-        ) from error
+    module = library("warcio.archiveiterator", "reading web archives")
 
     class Quiet(module.WARCIterator):  # type: ignore[misc]
         """Counts what doesn't fit, and leaves saying so to the source."""
@@ -197,13 +188,11 @@ def payload(headers: Any, content: bytes, longest: int) -> bytes:
         return content
     unpack = _CODINGS.get(coding)
     if unpack is None:
-        raise Broken(f"content encoded as {coding}", remedy="Leave it out with broken: skip.", code="coding-unknown")
+        raise Broken(f"content encoded as {coding}", code="coding-unknown")
     try:
         plain = unpack(content, longest)
     except zlib.error as error:
-        raise Broken(
-            f"damaged {coding}: {error}", remedy="Leave it out with broken: skip.", code="coding-damaged"
-        ) from error
+        raise Broken(f"damaged {coding}: {error}", code="coding-damaged") from error
     return plain
 
 

@@ -38,7 +38,7 @@ def decoded_html(content: bytes, content_type: str) -> str:
             return content.decode(guess.encoding)
     except (ImportError, UnicodeError):
         pass
-    raise Broken("no encoding fits it", remedy="Leave it out with broken: skip.", code="encoding-unknown")
+    raise Broken("no encoding fits it", code="encoding-unknown")
 
 
 _LIKE_BROWSERS: Final = {

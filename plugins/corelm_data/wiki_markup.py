@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from typing import Any, Final
 
-from corelm.errors import UserError
+from corelm_data.optional import library
 from corelm_data.reading import Broken
 
 UNSEEN: Final = frozenset(
@@ -37,20 +36,11 @@ def plain_text(wikitext: str, unread: frozenset[str]) -> str:
     Raises:
         Broken: the parser gives up.
     """
+    mwparserfromhell = library("mwparserfromhell", "taking markup out of wikitext (markup: strip)")
     try:
-        library = importlib.import_module("mwparserfromhell")
-    except ImportError as error:
-        raise UserError(
-            "wikitext needs the package mwparserfromhell, which is not installed",
-            remedy='pip install "corelm[data]", or set markup: keep.',
-            code="package-missing",
-        ) from error
-    try:
-        text = _plain(library.parse(wikitext), unread)
-    except (library.parser.ParserError, RecursionError) as error:
-        raise Broken(
-            f"markup that can't be parsed: {error}", remedy="Leave it out with broken: skip.", code="markup-broken"
-        ) from error
+        text = _plain(mwparserfromhell.parse(wikitext), unread)
+    except (mwparserfromhell.parser.ParserError, RecursionError) as error:
+        raise Broken(f"markup that can't be parsed: {error}", code="markup-broken") from error
     for gap, instead in _GAPS:
         text = gap.sub(instead, text)
     return text.strip()

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 from pydantic import Field
 
-from corelm.kinds import RecordName, Text
+from corelm.kinds import Text
 from corelm_data import wiki_markup
 from corelm_data.compressed import opened
 from corelm_data.reading import Broken, FilesConfig, FileSource, Row, SourceFile
@@ -42,11 +42,6 @@ class WikipediaDump(FileSource):
 
     called: ClassVar[str] = "wikipedia-dump"
     endings: ClassVar[frozenset[str]] = frozenset({".xml"})
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """Text."""
-        return "text"
 
     def rows(self, file: SourceFile) -> Iterator[Row]:
         """Pages of a dump.

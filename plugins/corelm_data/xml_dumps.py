@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Iterator
 from typing import Any
 
-from corelm.errors import UserError
+from corelm_data.optional import library
 from corelm_data.reading import Broken
 
 
@@ -23,14 +22,7 @@ def elements(stream: io.BufferedReader, *names: str, newest: str = "") -> Iterat
     Raises:
         Broken: the file is no XML from some line on.
     """
-    try:
-        etree = importlib.import_module("lxml.etree")
-    except ImportError as error:
-        raise UserError(
-            "XML dumps need the package lxml, which is not installed",
-            remedy='pip install "corelm[data]"',
-            code="package-missing",
-        ) from error
+    etree = library("lxml.etree", "reading XML dumps")
     tags = [f"{{*}}{name}" for name in (*names, newest) if name]
     try:
         for _, element in etree.iterparse(stream, tag=tags, resolve_entities=False, no_network=True, load_dtd=False):

@@ -84,6 +84,12 @@ def test_mixed_encodings_are_named_or_counted_file_by_file(tmp_path):
     ]
 
 
+def test_a_refusal_says_how_to_go_on_without_the_record(tmp_path):
+    (tmp_path / "a.jsonl").write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.jsonl:1: not JSON.*\n.*`broken: skip` leaves it out, and counts it\."):
+        read(JsonLines, path=str(tmp_path))
+
+
 def test_positions_count_the_records_that_came_not_those_that_were_skipped(tmp_path):
     for number in range(3):
         rows = [f'{{"text": "{number} {row}"}}' if (number + row) % 3 else "broken" for row in range(7)]
@@ -139,7 +145,5 @@ def test_folders_are_read_by_ending_and_single_files_whatever_they_are_called(tm
     assert root_of(str(tmp_path / "*" / "*.ndjson")) == tmp_path
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "x.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(
-        UserError, match=r"no such file or folder\n.*must hold files ending in \.json, \.jsonl, \.ndjson"
-    ):
+    with pytest.raises(UserError, match=r"only: the folder holds no files ending in \.json, \.jsonl, \.ndjson\n"):
         read(JsonLines, path=str(tmp_path / "only"))

@@ -7,7 +7,6 @@ import tracemalloc
 import pytest
 from corelm_data import sentences
 from corelm_data.c4_dedup import C4Deduplication
-from corelm_data.digest_set import DigestSet
 from hypothesis import given
 from hypothesis import strategies as st
 from reading import build
@@ -114,23 +113,3 @@ def test_memory_is_as_declared_whatever_the_length_of_texts():
         assert tracemalloc.get_traced_memory()[1] < 2.5 * 8 * 32_768 + 400_000
     finally:
         tracemalloc.stop()
-
-
-@given(st.lists(st.integers(1, 300)))
-def test_a_set_of_digests_is_a_set(numbers):
-    small, known = DigestSet(8), set()
-    for number in numbers:
-        digest = (number % 7).to_bytes(7, "big") + number.to_bytes(9, "big")
-        digest = digest[-8:]
-        assert (digest in small) == (digest in known)
-        assert small.add(digest) == (digest not in known)
-        known.add(digest)
-    assert len(small) == len(known)
-
-
-def test_a_set_of_digests_grows():
-    grown = DigestSet(16)
-    digests = [number.to_bytes(16, "little") for number in range(1, 5_000)]
-    assert all(grown.add(digest) for digest in digests)
-    assert all(digest in grown for digest in digests)
-    assert (5_000).to_bytes(16, "little") not in grown

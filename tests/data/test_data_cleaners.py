@@ -1,10 +1,8 @@
 """Cleaners: idempotent, in order, counted."""
 
-import sys
 import unicodedata
 
-import pytest
-from corelm_data.exact_dedup import ExactDeduplication, _Digests
+from corelm_data.exact_dedup import ExactDeduplication
 from corelm_data.unicode_nfc import UnicodeNormalisation
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -80,15 +78,3 @@ def test_examples_of_what_was_done_are_few_and_named():
     list(cleaner.clean([Text("same", f"d{number}") for number in range(9)]))
     assert cleaner.report.reasons == {"duplicate": 8}
     assert cleaner.report.examples == {"duplicate": ["d1", "d2", "d3"]}
-
-
-@pytest.mark.parametrize("count", [10, 767, 768, 769, 20_000])
-def test_the_set_of_digests_is_a_set_and_small(count):
-    digests = [number.to_bytes(8, "big") * 2 for number in range(1, count + 1)]
-    # Same first slot for many, so that they are kept beside each other.
-    digests += [(1024).to_bytes(8, "big") + number.to_bytes(8, "big") for number in range(1, 50)]
-    known = _Digests()
-    assert all(known.add(digest) for digest in digests)
-    assert not any(known.add(digest) for digest in digests)
-    if count == 20_000:
-        assert sys.getsizeof(known._table) / len(digests) < 44

@@ -91,10 +91,17 @@ def test_a_file_without_text_is_refused_by_name(content, separator, tmp_path):
         read(TextFiles, paths=[str(tmp_path / "empty.txt")], separator=separator)
 
 
-@pytest.mark.parametrize("name", ["missing.txt", "*.none", "folder"])
-def test_a_path_that_leads_nowhere_is_refused_by_name(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.txt", r"missing\.txt: no such file or folder"),
+        ("*.none", r"\.none: no such file or folder"),
+        ("folder", "folder: the folder holds no files"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused_by_name(name, message, tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"no such file"):
+    with pytest.raises(UserError, match=message):
         read(TextFiles, paths=[str(tmp_path / name)])
 
 

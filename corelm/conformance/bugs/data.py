@@ -7,7 +7,7 @@ from typing import Any
 
 from corelm.conformance.planted import plant, reference
 from corelm.kinds.cleaner import Cleaner
-from corelm.kinds.records import Message, Record, RecordName, Text
+from corelm.kinds.records import Message, Record, Text
 from corelm.kinds.source import Source
 from corelm.kinds.template import Rendered, Template
 from corelm.kinds.tokenizer import END_OF_TEXT, Tokenizer
@@ -18,11 +18,6 @@ class Lines(Source):
     """A few lines."""
 
     lines: tuple[str, ...] = ("one", "two", "three", "four")
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """Text."""
-        return "text"
 
     def name(self, number: int) -> str:
         """Where a line is."""

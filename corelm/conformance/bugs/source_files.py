@@ -15,7 +15,7 @@ from corelm.conformance.bugs.data import Squeezer, Turns
 from corelm.conformance.planted import plant, reference
 from corelm.errors import UserError
 from corelm.kinds.component import ComponentConfig
-from corelm.kinds.records import Record, RecordName, Text
+from corelm.kinds.records import Record, Text
 from corelm.kinds.source import Source
 
 
@@ -29,11 +29,6 @@ class RowsOfJson(Source):
         path: str = Field(description="The folder.")
         broken: Literal["refuse", "skip"] = Field("refuse", description="What becomes of broken lines.")
         longest: int = Field(10**8, gt=0, description="Most bytes of a line.")
-
-    @classmethod
-    def yields(cls, config: Any) -> RecordName:
-        """Text."""
-        return "text"
 
     @classmethod
     def example(cls, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
