@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from corelm.cli.parts import read_part
     from corelm.errors import UserError
     from corelm.kinds.data import DataConfig
-    from corelm.pipeline.records import stream
+    from corelm.pipeline.cleaning import stream
 
     model = open_model(args.model)
     source = read_part("source", args.data, "--data") if args.data else None

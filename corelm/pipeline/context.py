@@ -22,7 +22,7 @@ from corelm.model import assemble as assembling
 from corelm.model import loading
 from corelm.model.config import ModelConfig
 from corelm.model.language_model import LanguageModel as Assembled
-from corelm.pipeline import records
+from corelm.pipeline import cleaning, records
 from corelm.pipeline.processes import RunGroup
 from corelm.pipeline.tokens import DiskTokens, write_tokens
 
@@ -93,7 +93,7 @@ class StageContext:
 
     def records(self, data: DataConfig, split: Literal["train", "holdout", "all"] = "train") -> Iterator[Record]:
         """A stage's own records."""
-        return self._stoppable(records.stream(data, split, self.watch.note))
+        return self._stoppable(cleaning.stream(data, split, self.watch.note))
 
     def store(self, tokens: Iterable[Tokens], name: str) -> TokenStore:
         """Put tokenized documents on disk, for this stage only; the first process does, the others wait."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 from corelm.errors import UserError
 from corelm.files import write_atomic, write_json, writing
@@ -17,6 +15,7 @@ from corelm.kinds.template import Template
 from corelm.kinds.tokenizer import END_OF_TEXT, Tokenizer
 from corelm.model import loading
 from corelm.pipeline import corpus_page, records
+from corelm.pipeline.cleaning import Cleaned
 from corelm.pipeline.context import StageContext
 
 
@@ -24,22 +23,18 @@ def clean_corpus(context: StageContext, data: DataConfig) -> dict[str, float]:
     """Write ``train.jsonl`` and ``holdout.jsonl``, streaming.
 
     Raises:
-        UserError: no documents at all.
+        UserError: no documents at all, or none to train on.
     """
-    source = data.source.build()
-    for note in source.notes():
+    documents = Cleaned(data)
+    for note in documents.source.notes():
         context.watch.note(note)
-    cleaners = [cleaner.build() for cleaner in data.clean]
-    documents = records.readable(data.source, source.read())
-    for cleaner in cleaners:
-        documents = cleaner.clean(documents)
     counts, bytes_ = {"train": 0, "holdout": 0}, 0
     with (
         writing(context.folder),
         (context.folder / "train.jsonl").open("w", encoding="utf-8") as train,
         (context.folder / "holdout.jsonl").open("w", encoding="utf-8") as holdout,
     ):
-        for number, document in enumerate(itertools.islice(documents, data.limit)):
+        for number, document in enumerate(documents):
             if not isinstance(document, Text):
                 raise UserError(f"source {data.source.name} yields {type(document).__name__}, a corpus needs text")
             side = "holdout" if records.held_out(document, data.holdout) else "train"
@@ -49,38 +44,28 @@ def clean_corpus(context: StageContext, data: DataConfig) -> dict[str, float]:
             if number % 500 == 0:
                 context.watch.step(number, 0, {"megabytes": bytes_ / 1e6})
             context.stop_if_asked()
-    reports = [{"use": spec.name, **part.report.plain()} for spec, part in zip(data.clean, cleaners, strict=True)]
     if counts["train"] == 0:
-        raise _nothing_left(data, reports)
-    read = source.report.sentences(f"source {data.source.name}")
+        raise _all_held_out(counts["holdout"], data.holdout)
+    read = documents.read()
     for sentence in read:
         context.watch.note(sentence)
     report = {
         "documents": counts,
         "bytes": bytes_,
-        "source": asdict(source.report),
+        "source": asdict(documents.source.report),
         "read": read,
-        "cleaners": reports,
+        "cleaners": documents.reports(),
     }
     write_json(context.folder / "report.json", report)
     write_atomic(context.folder / "report.html", corpus_page.render(str(context.recipe["name"]), report))
     return {"documents": counts["train"], "held_out": counts["holdout"], "megabytes": bytes_ / 1e6}
 
 
-def _nothing_left(data: DataConfig, reports: Sequence[dict[str, Any]]) -> UserError:
-    """The error for a corpus without a document to train on: nothing came, or the cleaners dropped it all."""
-    dropped = [(found["use"], found["seen"] - found["kept"], found["reasons"]) for found in reports]
-    if not any(count for _, count, _ in dropped):
-        return records.empty(data.source)
-    told = "; ".join(
-        f"{name} dropped {count:,} ({', '.join(f'{reason} {times:,}' for reason, times in reasons.items())})"
-        for name, count, reasons in dropped
-        if count
-    )
+def _all_held_out(count: int, share: float) -> UserError:
     return UserError(
-        f"nothing is left of the {reports[0]['seen']:,} documents of source {data.source.name}: {told}",
-        remedy="`corelm data preview RECIPE` shows what each cleaner does; loosen its options, or leave it out.",
-        code="corpus-all-dropped",
+        f"no document is left to train on: all {count:,} are held out (holdout: {share})",
+        remedy="Lower `holdout`, or give more documents: which side one is on is decided by its hash.",
+        code="corpus-all-held-out",
     )
 
 

@@ -29,7 +29,7 @@ from corelm.kinds.records import (
 from corelm.kinds.template import Template
 from corelm.kinds.tokenizer import END_OF_TEXT, Tokenizer
 from corelm.model import loading
-from corelm.pipeline import records
+from corelm.pipeline.cleaning import empty, readable
 from corelm.pipeline.plan import model_config, model_source
 from corelm.recipe.reader import Recipe
 from corelm.recipe.schema import Load
@@ -152,9 +152,10 @@ class _Found:
 
 def _section(title: str, data: DataConfig, documents: int) -> tuple[Section, list[Record]]:
     """Read the first records and clean them, each under a number as its name."""
-    found = list(itertools.islice(records.readable(data.source, data.source.build().records()), documents))
+    source = data.source.build()
+    found = list(itertools.islice(readable(data.source, source.records()), documents))
     if not found:
-        raise records.empty(data.source)
+        raise empty(data.source, source.report.sentences())
     section = Section(title, data.source.name)
     section.documents = [_begun(record) for record in found]
     if not all(isinstance(record, Text) for record in found):

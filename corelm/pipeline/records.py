@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from corelm.errors import UserError
 from corelm.files import writing
-from corelm.kinds.component import Spec
-from corelm.kinds.data import DataConfig
 from corelm.kinds.records import Choice, Conversation, Labelled, Message, Preference, Record, Text
 
 _TYPES: dict[str, type[Any]] = {
@@ -73,52 +70,3 @@ def held_out(record: Record, share: float) -> bool:
     content = dataclasses.replace(record, name="")
     value = int.from_bytes(hashlib.sha256(encode_record(content).encode()).digest()[:8], "big")
     return value < share * 2**64
-
-
-def stream(data: DataConfig, split: Split, note: Callable[[str], None] = lambda sentence: None) -> Iterator[Record]:
-    """Read, clean, limit and split the records of a ``data`` section.
-
-    Args:
-        data: the section.
-        split: which part.
-        note: is told at the end what was left out, and what each part of a mixture gave.
-
-    Raises:
-        UserError: the source has no records.
-    """
-    source = data.source.build()
-    records = readable(data.source, source.read())
-    for cleaner in data.clean:
-        records = cleaner.build().clean(records)
-    count = 0
-    for record in records:
-        if data.limit is not None and count >= data.limit:
-            break
-        count += 1
-        if split == "all" or held_out(record, data.holdout) == (split == "holdout"):
-            yield record
-    if count == 0:
-        raise empty(data.source)
-    for sentence in source.report.sentences(f"source {data.source.name}"):
-        note(sentence)
-
-
-def readable(source: Spec[Any], records: Iterator[Any]) -> Iterator[Any]:
-    """The records of a source, whose errors while reading name it."""
-    try:
-        yield from records
-    except OSError as error:
-        raise UserError(
-            f"source {source.name}: can't be read: {error}",
-            remedy=f"Check its options: {json.dumps(source.dump(), ensure_ascii=False)}",
-            code="source-unreadable",
-        ) from error
-
-
-def empty(source: Spec[Any]) -> UserError:
-    """The error for a source without a single record."""
-    return UserError(
-        f"source {source.name} yielded no records",
-        remedy=f"Check its options: {json.dumps(source.dump(), ensure_ascii=False)}",
-        code="corpus-empty",
-    )

@@ -23,8 +23,8 @@ class JsonLines(FileSource):
     One JSON object per line (lines of nothing but white space are passed over), compressed if the name ends in
     ``.gz``, ``.bz2``, ``.xz`` or ``.zst``; ``columns`` says which of its values make a record. Streams, whatever the
     file holds: a line is at most ``longest``. A file whose name ends in ``.json`` holds one JSON list of such objects
-    instead and is read into memory whole; rows are then counted instead of lines. (``.json.gz`` is JSON lines again: so
-    C4 and its kin are published.)
+    instead and is read into memory whole, so it is at most ``longest`` too; rows are then counted instead of lines.
+    (``.json.gz`` is JSON lines again: so C4 and its kin are published.)
     """
 
     class Config(TableConfig, ReadingConfig):
@@ -34,7 +34,9 @@ class JsonLines(FileSource):
             description="A file: .jsonl, perhaps compressed (.jsonl.gz, .jsonl.zst), or .json with one list; a folder of "
             "such files, or a glob."
         )
-        longest: Count = Field(64_000_000, gt=0, description="Most bytes of a line; a longer one is broken.")
+        longest: Count = Field(
+            64_000_000, gt=0, description="Most bytes of a line, or of a .json file; what is longer is broken."
+        )
 
     called: ClassVar[str] = "jsonl"
     endings: ClassVar[frozenset[str]] = frozenset({".jsonl", ".ndjson", ".json"})
@@ -50,7 +52,7 @@ class JsonLines(FileSource):
             Broken: the file breaks off, or is no JSON list.
         """
         if file.path.suffix.lower() == ".json":
-            for number, row in enumerate(_listed(file.path), start=1):
+            for number, row in enumerate(_listed(file.path, self.config.longest), start=1):
                 yield Row(f": row {number}", partial(self._record, row))
             return
         with opened(file.path) as stream:
@@ -83,10 +85,17 @@ class JsonLines(FileSource):
         return f"Mend the line, or set columns; a {self.config.yields} is expected."
 
 
-def _listed(path: Path) -> list[Any]:
+def _listed(path: Path, longest: int) -> list[Any]:
     try:
         with opened(path) as file:
-            rows = json.loads(file.read().decode("utf-8-sig"))
+            content = file.read(longest + 1)
+        if len(content) > longest:
+            raise Broken(
+                f"one list of more than {longest:,} bytes, which is held in memory whole",
+                remedy="Write it as lines, which stream (jq -c '.[]' FILE.json > FILE.jsonl), or raise longest.",
+                code="file-too-long",
+            )
+        rows = json.loads(content.decode("utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise Broken(
             _why(error, whole=True),

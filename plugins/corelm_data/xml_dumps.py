@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from corelm_data.optional import library
 from corelm_data.reading import Broken
+
+_PARSE_HUGE: Final = re.compile(r",? (?:try|use) XML_PARSE_HUGE(?: option)?\s*")
+"""Advice for programmers, at the end of libxml2's messages about its limits."""
 
 
 def elements(stream: io.BufferedReader, *names: str, newest: str = "") -> Iterator[tuple[str, Any]]:
@@ -20,7 +24,7 @@ def elements(stream: io.BufferedReader, *names: str, newest: str = "") -> Iterat
     damaged letters for question marks.)
 
     Raises:
-        Broken: the file is no XML from some line on.
+        Broken: the file is no XML from some line on, or has a text that is too long.
     """
     etree = library("lxml.etree", "reading XML dumps")
     tags = [f"{{*}}{name}" for name in (*names, newest) if name]
@@ -35,6 +39,12 @@ def elements(stream: io.BufferedReader, *names: str, newest: str = "") -> Iterat
             yield name, element
             _forget(element)
     except etree.XMLSyntaxError as error:
+        if error.code == etree.ErrorTypes.ERR_RESOURCE_LIMIT:
+            raise Broken(
+                f"more than is held at once: {_PARSE_HUGE.sub('', error.msg)}",
+                remedy="Take it out of the dump: what follows can't be read.",
+                code="xml-too-large",
+            ) from error
         raise Broken(
             f"not XML: {error.msg}",
             remedy="Fetch the file again; is it the whole file, and unpacked?",

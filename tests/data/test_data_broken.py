@@ -2,13 +2,16 @@
 
 import tracemalloc
 
+import pyarrow
 import pytest
 from corelm_data.jsonl import JsonLines
 from corelm_data.markdown import Markdown
+from corelm_data.parquet import Parquet
 from corelm_data.reading import root_of
 from corelm_data.source_code import SourceCode
 from corelm_data.tables import SeparatedValues
 from corelm_data.text_files import TextFiles
+from pyarrow import parquet
 from reading import build, read
 
 from corelm.errors import UserError
@@ -65,6 +68,39 @@ def test_what_follows_a_line_that_is_too_long_comes_where_it_is_skipped(tmp_path
     exact = b'{"text": "%s"}' % (b"x" * 100)
     path.write_bytes(exact + b"\n" + exact)
     assert len(read(JsonLines, path=str(path), longest=len(exact) + 1)) == 2
+
+
+def test_a_json_list_that_is_too_long_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "rows.json"
+    content = b'[{"text": "%s"}]' % (b"x" * 100)
+    path.write_bytes(content)
+    assert len(read(JsonLines, path=str(path), longest=len(content))) == 1
+    message = r"rows\.json: one list of more than 113 bytes, which is held in memory whole\n  Write it as lines"
+    with pytest.raises(UserError, match=message) as caught:
+        read(JsonLines, path=str(path), longest=len(content) - 1)
+    assert caught.value.code == "file-too-long"
+    source = build(JsonLines, path=str(path), longest=1, broken="skip")
+    assert list(source.read()) == [] and source.report.left_out == {"file-too-long": 1}
+
+
+def test_a_row_of_parquet_that_is_too_long_is_named_and_those_around_it_come(tmp_path):
+    texts = [*(f"row {number}" for number in range(50)), "x" * 2_000_000, "after", "y" * 99_000]
+    table = pyarrow.table({"prompt": texts, "response": ["short"] * len(texts)})
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=52)
+    options = {"yields": "conversation", "paths": [str(tmp_path)], "longest": 100_000}
+    with pytest.raises(UserError, match=r"a\.parquet, row 50: a row of more than 100,000 bytes\n  Raise longest\."):
+        read(Parquet, **options)
+    source = build(Parquet, **options, broken="skip")
+    kept = [record.messages[0].content for record in source.read()]
+    assert kept == [text for text in texts if len(text) < 100_000]
+    assert source.report.places == {"row-too-long": ["a.parquet, row 50"]}
+    assert [r.messages[0].content for r in source.records(50)] == kept[50:]
+    tracemalloc.start()
+    try:
+        list(build(Parquet, **options, broken="skip").records())
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000, "the long row was made a string of"
+    finally:
+        tracemalloc.stop()
 
 
 def test_mixed_encodings_are_named_or_counted_file_by_file(tmp_path):

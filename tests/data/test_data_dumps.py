@@ -99,7 +99,11 @@ def test_wikitext_becomes_running_text():
         (b"", "not XML", "xml-broken"),
         (b"<html><body/></html>", "it holds no pages", "other-format"),
         (b"<mediawiki><page>\xff</page></mediawiki>", "not XML: .*", "xml-broken"),
-        (b"<mediawiki><page><text>" + b"x" * 10_000_100 + b"</text></page></mediawiki>", "not XML", "xml-broken"),
+        (
+            b"<mediawiki><page><text>" + b"x" * 10_000_100 + b"</text></page></mediawiki>",
+            "more than is held at once: Resource limit exceeded: Text node too long, line 1",
+            "xml-too-large",
+        ),
     ],
 )
 def test_what_is_no_dump_is_named(content, message, code, tmp_path):
@@ -127,7 +131,7 @@ def test_no_entity_is_expanded_and_nothing_is_fetched(tmp_path):
     (tmp_path / "a.xml").write_text(
         f"{head}<mediawiki>{_page(1, 'A', '&e9;&file; word')}</mediawiki>", encoding="utf-8"
     )
-    with pytest.raises(UserError, match="not XML: .*entity"):
+    with pytest.raises(UserError, match="more than is held at once: .*entity"):
         read(WikipediaDump, paths=[str(tmp_path / "a.xml")])
     head = f'<!DOCTYPE x [<!ENTITY file SYSTEM "file://{tmp_path}/secret">]>'
     (tmp_path / "a.xml").write_text(

@@ -187,7 +187,7 @@ def test_a_page_shows_hostile_samples_and_does_not_obey_them(recipe):
 
 def test_a_corpus_of_which_nothing_is_left_says_who_dropped_it(recipe):
     rules = "corpus.clean=[{use: gopher-quality, words_least: 1k}]"
-    with pytest.raises(UserError, match=r"gopher-quality dropped 5 \(word-count 5\)") as caught:
+    with pytest.raises(UserError, match=r"gopher-quality: kept 0 of 5 \(word-count 5\)") as caught:
         corelm.run(
             Recipe.read(recipe, overrides=["tokenizer=null", "stages=null", "model=null", "template=null", rules])
         )

@@ -63,3 +63,12 @@ def test_an_empty_corpus_is_named(project, recipe, capsys):
     recipe.write_text(recipe.read_text().replace(MIXTURE, "{use: jsonl, path: rows.jsonl}\n"))
     assert main(["run", str(recipe), "--out", str(project.out)]) == 2
     assert "source jsonl yielded no records" in capsys.readouterr().err
+
+
+def test_a_corpus_that_is_held_out_as_a_whole_is_named(project, recipe, capsys):
+    (project.folder / "rows.jsonl").write_bytes(b'{"text": "one alone"}')
+    text = recipe.read_text().replace(MIXTURE, "{use: jsonl, path: rows.jsonl}\n")
+    assert "holdout: 0.2" in text
+    recipe.write_text(text.replace("holdout: 0.2", "holdout: 0.9999999"))
+    assert main(["run", str(recipe), "--out", str(project.out)]) == 2
+    assert "all 1 are held out (holdout: 0.9999999)" in capsys.readouterr().err
