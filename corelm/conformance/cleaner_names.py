@@ -88,6 +88,16 @@ CASES: Final[dict[str, tuple[Case, ...]]] = {
         _kept(NINE, ngram=8, least=3),
         _dropped(f"{OTHER} {SENTENCES[0]}", "contaminated", ngram=30, shortest=18),
         _kept(f"{OTHER} {SENTENCES[0]}", ngram=30, shortest=19),
+        _becomes(
+            f"{OTHER} {SENTENCES[0]} {PROSE}", f"{OTHER}\n\n{PROSE}", "contaminated-window",
+            remove="window", window=1, piece_least=len(OTHER),
+        ),
+        _becomes(
+            f"{OTHER} {SENTENCES[0]} {PROSE}", PROSE, "contaminated-window",
+            remove="window", window=1, piece_least=len(OTHER) + 1,
+        ),
+        _dropped(f"{OTHER} {SENTENCES[0]} {PROSE}", "contaminated", remove="window", pieces_most=1, window=1),
+        _dropped(f"{OTHER} {SENTENCES[0]}", "contaminated", remove="window", window=len(OTHER)),
     ),
     "unicode-nfc": (
         _becomes("cafe\u0301, cafe\u0301", "café, café", "rewritten"),

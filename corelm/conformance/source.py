@@ -10,8 +10,7 @@ from typing import Any, get_args
 from corelm.conformance import source_bench, source_files, source_folders, source_formats, source_library
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
 from corelm.conformance.source_bench import FIRST, SourceBench, files, first_records, no_files
-from corelm.kinds.records import Choice, Conversation, Labelled, Preference, RecordName, Text
-from corelm.kinds.source import characters
+from corelm.kinds.records import Choice, Conversation, Labelled, Preference, RecordName, Text, texts_of
 
 __all__ = [
     "MINIMUM",
@@ -138,7 +137,7 @@ def what_came_is_counted(part: PartUnderTest, draw: Draw) -> None:
     source = part.bench.subject(part, draw).part
     length = 0
     for number, record in enumerate(itertools.islice(source.read(1), FIRST), start=1):
-        length += characters(record)
+        length += sum(map(len, texts_of(record)))
         found = source.report
         assert (found.records, found.characters) == (number, length), (
             f"after {number} records of {length} characters the report says {found.records} of {found.characters}"

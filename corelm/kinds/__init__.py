@@ -82,7 +82,7 @@ _EXPORTS: Final = {
     "parameters": "Linear ParameterInfo Role declare declared together",
     "position": "Ladder Position PositionGeometry PositionView Scaling no_positions",
     "quantizer": "Codes Kernel Quantizer Statistics consecutive",
-    "records": "Choice Conversation Labelled Message Preference Record RecordName Report Sample Text",
+    "records": "Choice Conversation Labelled Message Preference Record RecordName Report Sample Text texts_of",
     "sampler": "Sampler",
     "source": "Source",
     "stage": "Artifact ArtifactType RunContext SectionUse Stage",

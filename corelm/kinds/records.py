@@ -78,6 +78,15 @@ Record = Text | Conversation | Preference | Labelled | Choice
 RecordName = Literal["text", "conversation", "preference", "labelled", "choice"]
 
 
+def texts_of(record: Record) -> list[str]:
+    """All texts of a record, in the order of its fields."""
+    if isinstance(record, Conversation):
+        return [message.content for message in record.messages]
+    if isinstance(record, Preference):
+        return [*(message.content for message in record.prompt), record.chosen, record.rejected]
+    return [*record.contexts, *record.endings] if isinstance(record, Choice) else [record.text]
+
+
 @dataclass(frozen=True)
 class Sample:
     """One document that a cleaner dropped or rewrote, in excerpts for people to look at.

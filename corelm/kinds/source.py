@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from corelm.kinds.component import Component
-from corelm.kinds.records import Choice, Conversation, Preference, Record, RecordName
+from corelm.kinds.records import Record, RecordName, texts_of
 
 SHOWN = 3
 """Places that are remembered for each reason."""
@@ -35,7 +35,7 @@ class Consumed:
     def count(self, record: Record) -> None:
         """Count a record that came."""
         self.records += 1
-        self.characters += characters(record)
+        self.characters += sum(map(len, texts_of(record)))
 
     def leave_out(self, reason: str, place: str) -> None:
         """Count what is not taken: a record, a file, or the rest of one."""
@@ -59,18 +59,6 @@ class Consumed:
             more = f" and {count - len(places):,} more" if count > len(places) else ""
             told.append(f"{head}left out as {reason}: {count:,} ({', '.join(places)}{more})")
         return told
-
-
-def characters(record: Record) -> int:
-    """How much text a record holds."""
-    if isinstance(record, Conversation):
-        return sum(len(message.content) for message in record.messages)
-    if isinstance(record, Preference):
-        asked = sum(len(message.content) for message in record.prompt)
-        return asked + len(record.chosen) + len(record.rejected)
-    if isinstance(record, Choice):
-        return sum(len(text) for text in (*record.contexts, *record.endings))
-    return len(record.text)
 
 
 class Source(Component):

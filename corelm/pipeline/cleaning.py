@@ -67,7 +67,7 @@ class Cleaned:
         """The error for data without a record: nothing came, or nothing was let through."""
         source = self.data.source
         if not any(part.report.seen > part.report.kept for part in self.cleaners):
-            return empty(source, self.read())
+            return empty(source, self.source.report.sentences())
         return UserError(
             f"nothing is left of the {self.cleaners[0].report.seen:,} documents of source {source.name}: "
             f"{'; '.join([*self.read(), *self.done()])}",

@@ -25,6 +25,7 @@ from corelm.kinds.records import (
     Report,
     Text,
     excerpts,
+    texts_of,
 )
 from corelm.kinds.template import Template
 from corelm.kinds.tokenizer import END_OF_TEXT, Tokenizer
@@ -147,7 +148,7 @@ class _Found:
 
     def texts(self) -> list[str]:
         """What a tokenizer could learn from."""
-        return [text for _, data, _ in self.sections for record in data for text in _spoken(record)]
+        return [text for _, data, _ in self.sections for record in data for text in texts_of(record)]
 
 
 def _section(title: str, data: DataConfig, documents: int) -> tuple[Section, list[Record]]:
@@ -174,7 +175,7 @@ def _section(title: str, data: DataConfig, documents: int) -> tuple[Section, lis
 
 
 def _begun(record: Record) -> Previewed:
-    told = "\n\n".join(_spoken(record))
+    told = "\n\n".join(texts_of(record))
     return Previewed(record.name, told[:EXCERPT], len(told))
 
 
@@ -197,15 +198,6 @@ class _Log(Report):
         """What became of a document."""
         known = self._by_name.get(document.name, Step(""))
         return Step(cleaner, known.reasons, known.detail, *excerpts(document.text, after))
-
-
-def _spoken(record: Record) -> list[str]:
-    """The texts of a record."""
-    if isinstance(record, Conversation):
-        return [message.content for message in record.messages]
-    if isinstance(record, Preference):
-        return [*(message.content for message in record.prompt), record.chosen, record.rejected]
-    return [record.text] if isinstance(record, Text | Labelled) else [*record.contexts, *record.endings]
 
 
 def _tokenizer(recipe: Recipe, texts: Sequence[str], out: Path | None) -> tuple[Tokenizer | None, str]:

@@ -35,7 +35,9 @@ class DiskTokens:
             self._facts = [ShardFacts(**entry) for entry in read_json(folder / LIST)["shards"]]
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"{folder / LIST}: not a list of shards", remedy="Remove the stage's folder to have it made again."
+                f"{folder / LIST}: not a list of shards",
+                remedy="Remove the stage's folder to have it made again.",
+                code="tokens-damaged",
             ) from error
         for facts in self._facts:
             facts.require(folder)

@@ -110,7 +110,7 @@ _PARTS: tuple[tuple[str, str, str, str], ...] = (
         "cleaner",
         "decontaminate",
         "decontaminate:Decontamination",
-        "Drops documents that share runs of words with evaluation sets",
+        "Drops documents that share runs of words with evaluation sets, or cuts these runs out",
     ),
     ("template", "plain", "plain:PlainTemplate", "Conversations as headed paragraphs of text"),
     ("template", "chatml", "chatml:ChatTemplate", "Conversations with a pair of special tokens around each turn"),

@@ -22,6 +22,17 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower()) or [text]
 
 
+def places(text: str) -> list[tuple[int, int]]:
+    """Where each of the ``words`` begins and ends in the text itself."""
+    lower = text.lower()
+    found = [match.span() for match in _WORD.finditer(lower)] or [(0, len(lower))]
+    if len(lower) == len(text):
+        return found
+    # Few capitals have a small letter of two characters (İ): count which one each character is of.
+    origin = [number for number, character in enumerate(text) for _ in character.lower()]
+    return [(origin[start], origin[stop - 1] + 1) for start, stop in found]
+
+
 def shingles(pieces: Sequence[str], n: int) -> set[tuple[str, ...]]:
     """The set of runs of ``n`` pieces; the one shorter run of them all where there are fewer."""
     return {tuple(pieces[start : start + n]) for start in range(max(1, len(pieces) - n + 1))}

@@ -6,6 +6,9 @@ import json
 
 import pytest
 from corelm_data.decontaminate import Decontamination
+from corelm_data.shingles import places, words
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from corelm.errors import UserError
@@ -96,6 +99,58 @@ def test_evaluation_data_that_can_t_be_read_are_named(tmp_path):
     missing = {"use": "jsonl", "path": str(tmp_path / "missing.jsonl")}
     with pytest.raises(UserError, match=r"missing\.jsonl"):
         left(missing, ["text"])
+
+
+def test_a_window_around_each_run_goes_and_the_pieces_stay_one_document(tmp_path):
+    against = source(tmp_path, [{"text": LONG}])
+    a, b, c = "a" * 300 + ".", "b" * 300 + ".", "c" * 300
+    text = f"{a} {run(0, 13)}! {b} {run(1, 14)} {c}"
+    kept, report = left(against, [text], remove="window")
+    # A window goes 200 characters on either side: of a and c 100 are left, of b none is.
+    assert kept == [] and report.reasons == {"contaminated": 1}
+    kept, report = left(against, [text], remove="window", piece_least=100)
+    assert kept == [f"{'a' * 102}\n\n{'c' * 101}"]
+    assert report.reasons == {"contaminated-window": 1}
+    kept, report = left(against, [text], remove="window", window=1)
+    assert kept == [f"{a}\n\n{b}\n\n{c}"]
+    assert report.reasons == {"contaminated-window": 2}
+    assert report.samples["contaminated-window"][0].detail == f"2 shared: {run(0, 13)}"
+    assert left(against, [text], remove="window", window=1, pieces_most=2)[1].reasons == {"contaminated": 1}
+
+
+def test_books_that_an_item_quotes_stay_but_for_the_quotation(tmp_path):
+    against = source(tmp_path, [{"text": f"As it says, {run(0, 13)}. What is it?"}])
+    book = [f"Sentence {number} of a long book is here." for number in range(2_000)]
+    quoted = " ".join([*book[:1_000], run(0, 13), *book[1_000:]])
+    (kept,), report = left(against, [quoted], remove="window")
+    assert len(quoted) - len(kept) == 400 + len(run(0, 13)) - len("\n\n")
+    assert report.reasons == {"contaminated-window": 1}
+
+
+def test_pieces_that_make_a_run_together_are_cut_again(tmp_path):
+    against = source(tmp_path, [{"text": "a b c d"}])
+    options = {"ngram": 4, "remove": "window", "window": 0, "piece_least": 1}
+    kept, report = left(against, ["x a b a b c d c d y"], **options)
+    assert kept == ["x\n\ny"]
+    assert report.reasons == {"contaminated-window": 2}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.lists(st.sampled_from(["İs", "A", "b", "ΣΑΣ", "ﬁn", ",", "ẞ", " ", "\n"]), max_size=30).map("".join),
+    window=st.integers(0, 3),
+)
+def test_nothing_that_is_shared_is_left_whatever_letters_there_are(text, window, tmp_path):
+    against = source(tmp_path, [{"text": "İs A"}, {"text": "b b"}, {"text": "ΣΑΣ"}])
+    options = {"ngram": 2, "shortest": 1, "remove": "window", "window": window, "piece_least": 1}
+    kept, _ = left(against, [text], **options, pieces_most=99)
+    assert left(against, kept, **options)[1].reasons == {}
+    for document in kept:
+        rest = iter(text)
+        assert all(character in rest for character in document.replace("\n\n", ""))
+    assert all(
+        word in text[start:stop].lower() for word, (start, stop) in zip(words(text), places(text), strict=True)
+    )
 
 
 @pytest.mark.data

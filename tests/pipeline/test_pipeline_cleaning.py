@@ -43,9 +43,7 @@ def test_where_nothing_was_lost_nothing_is_noted(tmp_path):
 
 
 def test_a_source_of_which_all_is_left_out_says_so(tmp_path):
-    with pytest.raises(
-        UserError, match=r"yielded no records \(.*left out as broken-line: 2 \(rows\.jsonl:1"
-    ) as caught:
+    with pytest.raises(UserError, match=r"yielded no records \(left out as broken-line: 2 \(rows\.jsonl:1") as caught:
         read(data(tmp_path, ["broken", "broken"], {"broken": "skip"}))
     assert caught.value.code == "corpus-empty"
 
