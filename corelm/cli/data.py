@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
-    from corelm.pipeline.preview import Preview, Previewed, Section, Step, Token
+    from corelm.cli.data_preview import Preview, Previewed, Section, Step, Token
 
 EPILOG = """examples:
   corelm data preview recipe.yaml
@@ -58,7 +58,7 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Read, clean, tokenize, show."""
-    from corelm.pipeline.preview import preview
+    from corelm.cli.data_preview import preview
     from corelm.recipe.reader import Recipe
 
     recipe = Recipe.read(args.recipe, overrides=args.overrides)

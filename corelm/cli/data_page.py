@@ -10,7 +10,7 @@ from corelm.pipeline.changes import visible
 from corelm.pipeline.pages import page, shown, text_box
 
 if TYPE_CHECKING:
-    from corelm.pipeline.preview import Preview, Previewed, Section, Step, Token
+    from corelm.cli.data_preview import Preview, Previewed, Section, Step, Token
 
 _STYLE: Final = """
 :root{--a:#dbeafe;--b:#bfdbfe;--c:#fef3c7;--d:#fde68a}

@@ -1,4 +1,4 @@
-"""The page of a corpus, and the preview of a recipe's data."""
+"""The preview of a recipe's data, and the page of a corpus, which shows the same after a run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import corelm
 from corelm.cli import main
 from corelm.cli.data import plain
 from corelm.cli.data_page import render
+from corelm.cli.data_preview import Token, preview
 from corelm.errors import UserError
 from corelm.kinds.records import EXCERPT
 from corelm.pipeline.changes import changes, visible
-from corelm.pipeline.preview import Token, preview
 from corelm.recipe.reader import Recipe
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" \x1b[31m \u202e"
