@@ -80,10 +80,16 @@ class Token:
 
 @dataclass
 class Section:
-    """The corpus, or the data of a stage; ``rows`` are the first rows that its packer makes of these documents."""
+    """The corpus, or the data of a stage.
+
+    Attributes:
+        read: what the source left out on the way to these documents, and what each part of a mixture gave.
+        rows: the first rows that its packer makes of these documents.
+    """
 
     title: str
     source: str
+    read: list[str]
     documents: list[Previewed] = field(default_factory=list)
     rows: list[list[Token]] = field(default_factory=list)
     packed: str = ""
@@ -120,7 +126,8 @@ def preview(recipe: Recipe, documents: int, out: Path | None = None, stages: Seq
         if tokenizer is not None:
             store = list(_tokens(data, tokenizer, found.template))
             section.rows, section.packed = _rows(recipe, store, packing, tokenizer)
-    return Preview(recipe.name, [section for section, _, _ in found.sections], [note])
+    sections = [section for section, _, _ in found.sections]
+    return Preview(recipe.name, sections, [note, *(line for section in sections for line in section.read)])
 
 
 class _Found:
@@ -154,10 +161,10 @@ class _Found:
 def _section(title: str, data: DataConfig, documents: int) -> tuple[Section, list[Record]]:
     """Read the first records and clean them, each under a number as its name."""
     source = data.source.build()
-    found = list(itertools.islice(readable(data.source, source.records()), documents))
+    found = list(itertools.islice(readable(data.source, source.read()), documents))
     if not found:
         raise empty(data.source, source.report.sentences())
-    section = Section(title, data.source.name)
+    section = Section(title, data.source.name, source.report.sentences(f"source {data.source.name}"))
     section.documents = [_begun(record) for record in found]
     if not all(isinstance(record, Text) for record in found):
         return section, found

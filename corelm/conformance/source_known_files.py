@@ -143,7 +143,7 @@ def json_lines() -> list[Known]:
             {"rows.jsonl": begun + b'{"text": \xff}\n{"text": "four"}\n[]\n' + b"x" * 99 + b'\n{"text": "seven"}'},
             [one, (f"{name}:4", "four"), (f"{name}:7", "seven")],
             {"broken": "skip", "longest": 40},
-            {"broken-line": 2, "line-too-long": 1},
+            {"not-utf8": 1, "broken-line": 1, "line-too-long": 1},
         ),
         Known(
             {"rows.json": MARK + json.dumps([{"text": "one"}, {"text": "two"}]).encode(), "rows.txt": b"no rows"},

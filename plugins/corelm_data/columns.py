@@ -98,16 +98,21 @@ def record_of(row: object, config: TableConfig, name: str) -> Record:
     return _MAKERS[config.yields](_Row(row, config), name)
 
 
-def made_of(row: object, config: TableConfig, name: str, *, code: str, remedy: str) -> Record:
+def made_of(row: object, config: TableConfig, name: str, *, code: str = "broken-row") -> Record:
     """``record_of`` in a source of files.
 
     Raises:
-        Broken: what ``record_of`` raises, with a name and a remedy.
+        Broken: what ``record_of`` raises, with a remedy.
     """
     try:
         return record_of(row, config, name)
     except RowError as error:
-        raise Broken(str(error), remedy=remedy, code=code) from error
+        raise Broken(str(error), remedy=expected(config), code=code) from error
+
+
+def expected(config: TableConfig) -> str:
+    """What to do about a row that is no record."""
+    return f"Mend the row, or set columns; a {config.yields} is expected."
 
 
 def needed(config: TableConfig) -> list[str]:

@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from corelm_data.reading import Broken
+from corelm_data.lines import not_utf8
 from corelm_data.web_archives import ArchiveConfig, Entry, WebArchive, payload
 from corelm_data.web_pages import decoded_html
 
@@ -78,9 +78,7 @@ class CommonCrawlText(WebArchive):
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise Broken(
-                f"not UTF-8 at byte {error.start} of the record", remedy="Fetch the file again.", code="not-utf8"
-            ) from error
+            raise not_utf8(error, " of the record") from error
 
     @classmethod
     def example(cls, folder: Path, texts: Sequence[str]) -> dict[str, Any]:

@@ -63,16 +63,13 @@ class HuggingFaceData(CarefulSource):
         """
         place = self.config.path or self.config.files
         named = self.named
-        remedy = f"Set columns; a {self.config.yields} is expected."
         # Which rows are broken is known when records have been made of them: see FileSource.
         skipping = self.config.broken == "skip"
         passed = 0 if skipping else start
         for number, row in enumerate(self._rows(passed), start=passed):
             where = f"[{self.config.split}], row {number}"
             try:
-                record = made_of(
-                    row, self.config, f"{self.called}: {named} {where}", code="broken-row", remedy=remedy
-                )
+                record = made_of(row, self.config, f"{self.called}: {named} {where}")
             except Broken as error:
                 self.broken(error, f"{place} {where}", f"{named} {where}")
                 continue

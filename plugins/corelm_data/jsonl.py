@@ -13,7 +13,7 @@ from pydantic import Field
 from corelm.kinds import Count, LocalPath, Record
 from corelm_data.columns import TableConfig, made_of
 from corelm_data.compressed import opened
-from corelm_data.lines import lines, too_long
+from corelm_data.lines import lines, not_utf8, too_long
 from corelm_data.reading import Broken, FileSource, ReadingConfig, Row, SourceFile
 
 
@@ -74,15 +74,15 @@ class JsonLines(FileSource):
             raise too_long(self.config.longest)
         try:
             row = json.loads(line.decode("utf-8").rstrip())
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise Broken(_why(error), remedy=self._remedy(), code="broken-line") from error
+        except UnicodeDecodeError as error:
+            raise not_utf8(error, " of the line") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            place = f"column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise Broken(_why(error, place), remedy="Mend the line.", code="broken-line") from error
         return self._record(row, name)
 
     def _record(self, row: Any, name: str) -> Record:
-        return made_of(row, self.config, name, code="broken-line", remedy=self._remedy())
-
-    def _remedy(self) -> str:
-        return f"Mend the line, or set columns; a {self.config.yields} is expected."
+        return made_of(row, self.config, name, code="broken-line")
 
 
 def _listed(path: Path, longest: int) -> list[Any]:
@@ -96,9 +96,12 @@ def _listed(path: Path, longest: int) -> list[Any]:
                 code="file-too-long",
             )
         rows = json.loads(content.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise not_utf8(error) from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        place = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise Broken(
-            _why(error, whole=True),
+            _why(error, place),
             remedy="A .json file holds one list of objects; name a file of JSON lines .jsonl.",
             code="broken-file",
         ) from error
@@ -111,12 +114,5 @@ def _listed(path: Path, longest: int) -> list[Any]:
     return rows
 
 
-def _why(error: Exception, *, whole: bool = False) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        place = f"line {error.lineno}, column {error.colno}" if whole else f"column {error.colno}"
-        return f"not JSON: {error.msg} at {place}"
-    if isinstance(error, UnicodeDecodeError):
-        return f"not UTF-8 at byte {error.start}{'' if whole else ' of the line'} ({error.reason})"
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return str(error)
+def _why(error: json.JSONDecodeError | RecursionError, place: str) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else f"not JSON: {error.msg} at {place}"

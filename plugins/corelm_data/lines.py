@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 
 from corelm_data.compressed import Damaged
-from corelm_data.reading import Broken
+from corelm_data.reading import Broken, broken_off
 
 
 def lines(file: io.BufferedReader, longest: int) -> Iterator[tuple[int, bytes | None]]:
@@ -28,14 +28,7 @@ def lines(file: io.BufferedReader, longest: int) -> Iterator[tuple[int, bytes | 
                 continue
             yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
     except Damaged as error:
-        raise broken_off(f"line {number}", error) from error
-
-
-def broken_off(place: str, error: Damaged) -> Broken:
-    """The error for a file that ends or can't be unpacked after ``place``."""
-    return Broken(
-        f"broken off or damaged after {place}: {error}", remedy="Fetch the file again.", code="file-truncated"
-    )
+        raise broken_off(error, f" after line {number}") from error
 
 
 def too_long(longest: int) -> Broken:
@@ -47,10 +40,11 @@ def too_long(longest: int) -> Broken:
     )
 
 
-def not_utf8(error: UnicodeDecodeError, place: str = "") -> Broken:
-    """The error for bytes that are no text."""
+def not_utf8(error: UnicodeDecodeError, place: str = "", offset: int = 0) -> Broken:
+    """The error for bytes that are no text; ``offset``: of the first of those that were decoded."""
+    encoding = "UTF-8" if error.encoding == "utf-8" else error.encoding
     return Broken(
-        f"not {'UTF-8' if error.encoding == 'utf-8' else error.encoding} at byte {error.start}{place} ({error.reason})",
+        f"not {encoding} at byte {offset + error.start}{place} ({error.reason})",
         remedy="Convert it, e.g. with `iconv -f ENCODING -t UTF-8`, or leave it out.",
         code="not-utf8",
     )

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from corelm.kinds import Count, Record
 from corelm_data.columns import TableConfig, made_of, needed, usual
-from corelm_data.reading import Broken, FilesConfig, FileSource, Row, SourceFile
+from corelm_data.reading import Broken, FilesConfig, FileSource, Row, SourceFile, broken_off
 
 BATCH_BYTES: Final = 4 << 20
 """About so many bytes of a row group are turned into rows at once."""
@@ -82,8 +82,7 @@ class Parquet(FileSource):
         return found
 
     def _record(self, group: _Group, index: int, name: str) -> Record:
-        remedy = f"Set columns; a {self.config.yields} is expected."
-        return made_of(group.row(index), self.config, name, code="broken-row", remedy=remedy)
+        return made_of(group.row(index), self.config, name)
 
 
 class _Group:
@@ -128,5 +127,4 @@ class _Group:
 
 
 def _damaged(error: Exception) -> Broken:
-    first = (str(error).strip().splitlines() or ["rows are lacking"])[0]
-    return Broken(f"broken off or damaged: {first}", remedy="Fetch the file again.", code="file-truncated")
+    return broken_off((str(error).strip().splitlines() or ["rows are lacking"])[0])

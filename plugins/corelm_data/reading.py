@@ -207,9 +207,14 @@ def as_broken(error: Broken | Damaged | OSError) -> Broken:
     if isinstance(error, Broken):
         return error
     if isinstance(error, Damaged):
-        return Broken(f"broken off or damaged: {error}", remedy="Fetch the file again.", code="file-truncated")
+        return broken_off(error)
     why = error.strerror or str(error)
     return Broken(f"can't be read: {why}", remedy="Check the rights of the file.", code="file-unreadable")
+
+
+def broken_off(why: object, place: str = "") -> Broken:
+    """The error for a file that ends or can't be unpacked from some place on."""
+    return Broken(f"broken off or damaged{place}: {why}", remedy="Fetch the file again.", code="file-truncated")
 
 
 def root_of(entry: str) -> Path:

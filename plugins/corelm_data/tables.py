@@ -125,9 +125,7 @@ class SeparatedValues(FileSource):
                 remedy="Mend the row, or check delimiter and quote.",
                 code="broken-row",
             )
-        row = dict(zip(header, values, strict=True))
-        remedy = f"Set columns; a {self.config.yields} is expected."
-        return made_of(row, self.config, name, code="broken-row", remedy=remedy)
+        return made_of(dict(zip(header, values, strict=True)), self.config, name)
 
 
 class _Lines:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from corelm.kinds import Count, Text
 from corelm_data.compressed import opened
+from corelm_data.lines import not_utf8
 from corelm_data.reading import Broken, FilesConfig, FileSource, Row, SourceFile
 
 _CHUNK = 1 << 20
@@ -105,11 +106,7 @@ def _decoded(path: Path) -> Iterator[str]:
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            raise Broken(
-                f"not UTF-8 at byte {offset - pending + error.start} ({error.reason})",
-                remedy="Convert it, e.g. with `iconv -f ENCODING -t UTF-8`, or leave the file out.",
-                code="not-utf8",
-            ) from error
+            raise not_utf8(error, offset=offset - pending) from error
         offset += len(chunk)
         if first and text:
             text, first = text.removeprefix("\ufeff"), False

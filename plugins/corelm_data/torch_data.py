@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from corelm.errors import UserError
 from corelm.kinds import Choice, Conversation, Labelled, Preference, Record, Source, Text
-from corelm_data.columns import RowError, TableConfig, record_of
+from corelm_data.columns import RowError, TableConfig, expected, record_of
 
 _RECORDS = (Text, Conversation, Preference, Labelled, Choice)
 
@@ -82,7 +82,7 @@ class DatasetSource(Source):
             except RowError as error:
                 raise UserError(
                     f"{name}: {error}",
-                    remedy=f"Set columns; a {self.config.yields} is expected.",
+                    remedy=expected(self.config),
                     code="broken-row",
                 ) from error
 

@@ -157,6 +157,14 @@ def _harmless(page):
     assert not re.search(r"(?:src|href)=\"(?!#)", page), "nothing is loaded from elsewhere"
 
 
+def test_what_the_source_left_out_is_told(recipe):
+    docs = recipe.parent / "docs.jsonl"
+    docs.write_text("broken\n" + docs.read_text())
+    found = preview(Recipe.read(recipe, overrides=["corpus.source.broken=skip"]), 2, stages=["corpus"])
+    assert found.notes[1:] == ["source jsonl: left out as broken-line: 1 (docs.jsonl:1)"]
+    assert "left out as broken-line" in render(found)
+
+
 @pytest.mark.parametrize("arguments", [["--documents", "0"], ["--documents", "x"]])
 def test_numbers_that_are_none_are_refused(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as ended:
