@@ -13,9 +13,8 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from corelm.kinds import Count, Text
+from corelm.kinds import Count, Text, library
 from corelm_data.compressed import Damaged, opened
-from corelm_data.optional import library
 from corelm_data.reading import Broken, FilesConfig, FileSource, Row, SourceFile
 
 _PIECE: Final = 1 << 16
@@ -164,7 +163,7 @@ def _lying(why: str) -> Broken:
 
 
 def _iterator() -> Any:
-    module = library("warcio.archiveiterator", "reading web archives")
+    module = library("warcio.archiveiterator", extra="data", by="a web archive")
 
     class Quiet(module.WARCIterator):  # type: ignore[misc]
         """Counts what doesn't fit, and leaves saying so to the source."""

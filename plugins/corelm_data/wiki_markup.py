@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from corelm_data.optional import library
+from corelm.kinds import library
 from corelm_data.reading import Broken
 
 UNSEEN: Final = frozenset(
@@ -36,7 +36,7 @@ def plain_text(wikitext: str, unread: frozenset[str]) -> str:
     Raises:
         Broken: the parser gives up.
     """
-    mwparserfromhell = library("mwparserfromhell", "taking markup out of wikitext (markup: strip)")
+    mwparserfromhell = library("mwparserfromhell", extra="data", by="`markup: strip`")
     try:
         text = _plain(mwparserfromhell.parse(wikitext), unread)
     except (mwparserfromhell.parser.ParserError, RecursionError) as error:

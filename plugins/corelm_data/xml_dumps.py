@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from corelm_data.optional import library
+from corelm.kinds import library
 from corelm_data.reading import Broken
 
 _PARSE_HUGE: Final = re.compile(r",? (?:try|use) XML_PARSE_HUGE(?: option)?\s*")
@@ -26,7 +26,7 @@ def elements(stream: io.BufferedReader, *names: str, newest: str = "") -> Iterat
     Raises:
         Broken: the file is no XML from some line on, or has a text that is too long.
     """
-    etree = library("lxml.etree", "reading XML dumps")
+    etree = library("lxml.etree", extra="data", by="an XML dump")
     tags = [f"{{*}}{name}" for name in (*names, newest) if name]
     try:
         for _, element in etree.iterparse(stream, tag=tags, resolve_entities=False, no_network=True, load_dtd=False):
