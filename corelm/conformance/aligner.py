@@ -67,9 +67,10 @@ def others_stay_frozen(part: PartUnderTest, draw: Draw) -> None:
 @property_of(
     "aligner",
     statement="The policy receives a finite gradient, and has a finite loss and detached figures; it is in the mode of what is "
-    "trained.",
-    formula="0 < |∇policy| < ∞",
-    catches="a detached policy, one whose dropout stays off while a wrapper is in training mode",
+    "trained, and all of its parameters are.",
+    formula="0 < |∇policy| < ∞, policy ⊂ trained",
+    catches="a detached policy, one whose dropout stays off while a wrapper is in training mode, a wrapper that shows the "
+    "trainer nothing but its own head",
     examples=3,
 )
 def policy_learns(part: PartUnderTest, draw: Draw) -> None:
@@ -78,6 +79,9 @@ def policy_learns(part: PartUnderTest, draw: Draw) -> None:
     for mode in (True, False):
         alignment.trained.module.train(mode)
         assert alignment.policy.module.training == mode, f"training {mode} is set, of the policy {not mode}"
+    trained = {id(p) for p in alignment.trained.module.parameters()}
+    hidden = [name for name, p in alignment.policy.module.named_parameters() if id(p) not in trained]
+    assert not hidden, f"the trainer is not shown {hidden[0]} and {len(hidden) - 1} more of the policy"
     # The first batch of a rollout can have advantages of exactly zero; some batch must not.
     total = torch.zeros((), dtype=torch.float64)
     for batch in itertools.islice(alignment.streams(Processes()), 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor
 
 from corelm.conformance.aligner_bench import job
+from corelm.conformance.bench import Subject
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
 from corelm.conformance.tiny import Silent, template, tiny
+from corelm.kinds.aligner import AlignmentJob
 from corelm.kinds.batch import IGNORE, Batch
 from corelm.kinds.records import Conversation, Message, Preference
 from corelm.kinds.template import Rendered
@@ -58,6 +61,84 @@ def rows_fit_every_model(part: PartUnderTest, draw: Draw) -> None:
     numbers = [int(number) for note in watch.notes for number in re.findall(r"-?\d+", note)]
     assert any(number > 0 for number in numbers), f"nothing is told of what didn't fit; notes are {watch.notes}"
     assert all(number >= 0 for number in numbers), f"what didn't fit is counted below zero: {watch.notes}"
+
+
+def _rows(part: PartUnderTest, subject: Subject, given: AlignmentJob, reference: Any) -> tuple[set[Any], set[str]]:
+    """Rows of a job, inputs and targets, and what was told of it; models are copied, as an aligner may extend them."""
+    watch, rows = Silent(), set()
+    models: Any = {role: copy.deepcopy(model) for role, model in given.models.items()} | {"reference": reference}
+    made = subject.rebuild().prepare(replace(given, models=models, watch=watch))
+    for batch in itertools.islice(made.streams(Processes()), 8):
+        valid = torch.ones_like(batch.ids, dtype=torch.bool) if batch.valid is None else batch.valid
+        for ids, targets, real in zip(batch.ids, batch.targets, valid, strict=True):
+            rows.add((tuple(ids[real].tolist()), tuple(targets[real].tolist())))
+    return rows, set(watch.notes)
+
+
+@property_of(
+    "aligner",
+    statement="What has no room loses the beginning of its prompt, and that is told; what has just room is as it was, and "
+    "nothing is told.",
+    formula="rows(room) ≠ rows ⇔ a note says so; offline: the answers learnt are the same",
+    catches="a prompt that just fits counted among those that don't, a pair given up for a long prompt",
+    tier="bit",
+    examples=1,
+)
+def what_is_cut_is_told(part: PartUnderTest, draw: Draw) -> None:
+    """References with a token more and less room than the longest record takes."""
+    subject = part.bench.subject(part, draw, rollout=4, epochs=1)
+    given, seed = job(part, subject.config, draw), draw.seed()
+    prompt, offline = (Message("user", "why? " * 4),), part.cls.reads(subject.config) == "preference"
+    long: Any = Preference(prompt, "yes", "no", "long") if offline else Conversation(prompt, "long")
+    given = replace(given, records=[*given.records, long])
+    written, tokenizer = given.template, given.models["policy"].tokenizer
+    most = (
+        len(written.render([*prompt, Message("assistant", "yes")], tokenizer).ids)
+        if offline
+        else len(written.prompt(prompt, tokenizer)) + getattr(subject.config, "answer_tokens", 0)
+    )
+    whole, usual = _rows(part, subject, given, tiny(seed).requires_grad_(False))
+    for room in range(most - 3, most + 3):
+        rows, told = _rows(part, subject, given, tiny(seed, context=room).requires_grad_(False))
+        if rows == whole:
+            assert not told - usual, f"room for {room} tokens cuts nothing, and it says {min(told - usual)!r}"
+            continue
+        assert told - usual, f"with room for {room} tokens rows are others, and nothing is told"
+        learnt, wanted = ({tuple(t for t in targets if t != IGNORE) for _, targets in some} for some in (rows, whole))
+        assert not offline or learnt == wanted, f"room for {room} tokens: {len(wanted - learnt)} answers are given up"
+
+
+@property_of(
+    "aligner",
+    statement="A policy answers when its answers are needed, as it is then: no rollout is gathered ahead of its turn.",
+    formula="after k micro-batches: prompts answered ≤ rollout · ⌈k / (epochs · ⌈rollout/batch⌉)⌉",
+    catches="all rollouts gathered at the start, by a policy that hasn't learnt anything",
+    tier="bit",
+    examples=2,
+    excuse=lambda part: "nobody answers anything" if part.cls.reads(part.cls.Config()) == "preference" else None,
+)
+def answers_when_it_is_needed(part: PartUnderTest, draw: Draw) -> None:
+    """Prompts are counted as they are answered."""
+    subject = part.bench.subject(part, draw)
+    given = job(part, subject.config, draw)
+    policy: Any = given.models["policy"]
+    answers, asked = policy.generate_ids, []
+
+    def counted(ids: Tensor, **options: Any) -> Tensor:
+        asked.append(len(ids))
+        found: Tensor = answers(ids, **options)
+        return found
+
+    policy.generate_ids = counted
+    rollout, epochs = (
+        getattr(subject.config, name, usual) for name, usual in (("rollout", given.batch), ("epochs", 1))
+    )
+    turns = epochs * -(-rollout // given.batch)
+    stream = subject.part.prepare(given).streams(Processes())
+    for drawn in range(1, 4):
+        next(stream)
+        most = rollout * -(-drawn // turns)
+        assert sum(asked) <= most, f"for {drawn} micro-batches {sum(asked)} prompts were answered, {most} are enough"
 
 
 class _Trailing:

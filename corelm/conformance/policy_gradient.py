@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,12 +13,14 @@ from torch import Tensor, nn
 from corelm.conformance.aligner_bench import job
 from corelm.conformance.bench import Subject, close
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
-from corelm.kinds.aligner import Alignment
-from corelm.kinds.batch import IGNORE, Batch
+from corelm.kinds.aligner import Alignment, AlignmentJob
+from corelm.kinds.batch import IGNORE, Batch, BatchStream
 from corelm.kinds.trainer import Processes
 
 QUIET: dict[str, Any] = {"value_weight": 0.0, "kl_target": None, "missing_stop_penalty": 0.0}
 """Options that leave the loss to be that of the policy, and the reward that of the reward model."""
+
+HEAD: dict[str, Any] = {"value": {"use": "scalar", "bias": True}}
 
 
 def _not_proximal(part: PartUnderTest) -> str | None:
@@ -25,20 +29,22 @@ def _not_proximal(part: PartUnderTest) -> str | None:
 
 def _experience(part: PartUnderTest, draw: Draw, score: float, value: float = 0.0, **pins: Any) -> _Rollout:
     """A first batch of answers that all have one score, under a value head that says one value of everything."""
-    head = {"value": {"use": "scalar", "bias": True}}
-    subject: Subject = part.bench.subject(part, draw, **{**QUIET, **head, **pins})
-    given = job(part, subject.config, draw)
+    subject: Subject = part.bench.subject(part, draw, **{**QUIET, **HEAD, **pins})
+    return _begun(subject.part, job(part, subject.config, draw), score, value)
+
+
+def _begun(aligner: Any, given: AlignmentJob, score: float, value: float = 0.0) -> _Rollout:
+    """The same of a given part and job, of whose models it takes copies."""
+    given = replace(given, models={role: copy.deepcopy(model) for role, model in given.models.items()})
     judged: Any = given.models["reward"]
     judged.scores = lambda ids, valid=None: torch.full((len(ids), 1), score, dtype=torch.float64)
     own = {id(parameter) for parameter in given.models["policy"].module.parameters()}
-    alignment = subject.part.prepare(given)
+    alignment = aligner.prepare(given)
     added = [parameter for parameter in alignment.trained.module.parameters() if id(parameter) not in own]
     with torch.no_grad():
         for parameter in added:
             parameter.fill_(value if parameter.dim() == 1 else 0.0)
-    batch = next(alignment.streams(Processes()))
-    read = {role: _logprobs(given.models[role], batch) for role in ("policy", "reference")}
-    return _Rollout(alignment, batch, read["policy"], read["reference"], subject.config, added)
+    return _Rollout(alignment, alignment.streams(Processes()), given, aligner.config, added)
 
 
 def _logprobs(model: Any, batch: Batch) -> Tensor:
@@ -48,19 +54,18 @@ def _logprobs(model: Any, batch: Batch) -> Tensor:
 
 
 class _Rollout:
-    """A batch of experience with what policy and reference said of it when it was made."""
+    """The next batch of a stream with what policy and reference said of it when it was made."""
 
     def __init__(
-        self,
-        alignment: Alignment,
-        batch: Batch,
-        policy: Tensor,
-        reference: Tensor,
-        config: Any,
-        head: list[nn.Parameter],
+        self, alignment: Alignment, stream: BatchStream, given: AlignmentJob, config: Any, head: list[nn.Parameter]
     ) -> None:
-        self.alignment, self.batch, self.config = alignment, batch, config
-        self.policy, self.reference, self.head = policy, reference, head
+        self.alignment, self.stream, self.given, self.config, self.head = alignment, stream, given, config, head
+        self.batch = next(stream)
+        self.policy, self.reference = (_logprobs(given.models[role], self.batch) for role in ("policy", "reference"))
+
+    def following(self) -> _Rollout:
+        """The batch after this one."""
+        return _Rollout(self.alignment, self.stream, self.given, self.config, self.head)
 
     @property
     def places(self) -> list[tuple[int, int]]:
@@ -143,6 +148,42 @@ def advantages_are_sums_of_errors(part: PartUnderTest, draw: Draw) -> None:
                 f"row {place[0]}, {answer[-1][1] - place[1]} tokens before the end: advantage {found[place]:.6f}, "
                 f"the sum of errors is {running:.6f}"
             )
+
+
+@property_of(
+    "aligner",
+    statement="With a target for the KL its cost follows: after each rollout it grows where the KL per answer was above the "
+    "target and shrinks where it was below, by a tenth of the relative error, which counts as 0.2 at most.",
+    formula="c ← c · (1 + 0.1 · clip(KL/target − 1, ±0.2)) (Ziegler et al., 2019)",
+    catches="a cost that grows whatever happens, a target that is taken for a bound",
+    tolerance="rewards may be kept in float32",
+    examples=6,
+    excuse=lambda part: (
+        _not_proximal(part)
+        or (None if "kl_target" in part.cls.Config.model_fields else "it has no target for the KL")
+    ),
+)
+def kl_cost_follows_its_target(part: PartUnderTest, draw: Draw) -> None:
+    """Two rollouts of a batch each, whose answers cost their KL and nothing else; near the target and far from it."""
+    plain = {"gamma": 1.0, "lam": 1.0, "whiten": False, "kl": 0.5, "kl_estimate": "k1", "epochs": 1, "rollout": 2}
+    subject: Subject = part.bench.subject(part, draw, **{**QUIET, **HEAD, **plain})
+    given, target = job(part, subject.config, draw), draw.choice("target", [None, 1e3, 1e-3])
+    if target is None:
+        target = max(_kl(_begun(subject.part, given, 0.0)), 1e-3) / draw.choice("KL/target", [1.1, 0.9])
+    config = type(subject.config).model_validate({**subject.config.model_dump(), "kl_target": target})
+    first = _begun(part.cls(config), given, 0.0)
+    second, error = first.following(), max(-0.2, min(0.2, _kl(first) / target - 1))
+    for number, (rollout, cost) in enumerate(((first, 0.5), (second, 0.5 * (1 + 0.1 * error))), start=1):
+        owed = (rollout.policy - rollout.reference) * (rollout.batch.targets != IGNORE)
+        to_come = owed.flip(1).cumsum(1).flip(1)
+        wanted = torch.stack([cost * to_come[place] for place in rollout.places])
+        close(rollout.losses(), wanted, f"losses of rollout {number}, and {cost:.5f} · KL from there on", 1e-5)
+
+
+def _kl(rollout: _Rollout) -> float:
+    """Nats per answer."""
+    owed = (rollout.policy - rollout.reference) * (rollout.batch.targets != IGNORE)
+    return float(owed.sum()) / len(owed)
 
 
 @property_of(

@@ -69,6 +69,9 @@ class Aligner(Component):
 
     Contract:
         * Offline losses are antisymmetric as their paper says; the reference never changes and has no gradient.
+        * What is longer than the models have room for loses the beginning of its prompt, and no more of it than must
+          be; an answer that doesn't fit even so is left out. Each is counted in a note.
+        * A policy answers when its answers are needed, as it is then.
         * Online experience is a function of (seed, models, records), and of the number of processes only by rounding:
           the stream resumes bit-exactly.
         * Log-probabilities are ``token_logprobs`` (raw logits, no temperature); which are summed and which

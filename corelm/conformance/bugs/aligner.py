@@ -46,8 +46,9 @@ class Pairs(Aligner):
         policy = job.models["policy"]
         job.models["reference"].module.eval()
         records: Any = [record for record in job.records if self.fits(record, job)]
-        if len(records) < len(job.records):
-            job.watch.note(f"{self.told(len(job.records) - len(records))} pairs don't fit")
+        long = sum(self.tells(record, job) for record in job.records)
+        if long:
+            job.watch.note(f"{self.told(long)} pairs don't fit, or not with all of their prompt")
         job = replace(job, records=records)
 
         def streams(processes: Processes) -> BatchStream:
@@ -56,10 +57,26 @@ class Pairs(Aligner):
         return Alignment(policy, streams, PairsLoss(self.config, self), policy, {})
 
     def fits(self, record: Any, job: AlignmentJob) -> bool:
-        """Whether all models have room for it."""
+        """Whether all models have room for it, and for a token of its prompt."""
+        return self.excess(record, job) < len(job.template.prompt(record.prompt, job.models["policy"].tokenizer))
+
+    def over(self, record: Any, job: AlignmentJob) -> int:
+        """By how many tokens it is longer than there is room for."""
         turns = [[*record.prompt, Message("assistant", answer)] for answer in (record.chosen, record.rejected)]
         longest = max(len(job.template.render(turn, job.models["policy"].tokenizer).ids) for turn in turns)
-        return longest <= min(model.context for model in job.models.values())
+        return longest - self.room(job)
+
+    def excess(self, record: Any, job: AlignmentJob) -> int:
+        """Tokens of its prompt that are cut off."""
+        return max(0, self.over(record, job))
+
+    def tells(self, record: Any, job: AlignmentJob) -> bool:
+        """Whether it counts in the note."""
+        return self.over(record, job) > 0
+
+    def room(self, job: AlignmentJob) -> int:
+        """Of all models."""
+        return min(model.context for model in job.models.values())
 
     def told(self, left_out: int) -> int:
         """What is said of them."""
@@ -127,9 +144,10 @@ class _Pairs:
         tokenizer, template = self.job.models["policy"].tokenizer, self.job.template
         rows = []
         for record in records:
-            start = len(template.prompt(record.prompt, tokenizer))
+            cut = self.owner.excess(record, self.job)
+            start = len(template.prompt(record.prompt, tokenizer)) - cut
             for answer in (record.chosen, record.rejected):
-                ids = template.render([*record.prompt, Message("assistant", answer)], tokenizer).ids
+                ids = template.render([*record.prompt, Message("assistant", answer)], tokenizer).ids[cut:]
                 first = self.owner.learnt(start, len(ids))
                 rows.append((ids, [*[t if at >= first else IGNORE for at, t in enumerate(ids)][1:], IGNORE]))
         width = max(len(ids) for ids, _ in rows)
@@ -166,8 +184,8 @@ class ReferenceDrifts(Pairs):
 class LooksAtThePolicyOnly(Pairs):
     """Other positions than the reference has learnt."""
 
-    def fits(self, record: Any, job: AlignmentJob) -> bool:
-        return super().fits(record, replace(job, models={"policy": job.models["policy"]}))
+    def room(self, job: AlignmentJob) -> int:
+        return job.models["policy"].context
 
 
 @plant("rows_fit_every_model", "pairs that don't fit are counted downwards")
@@ -176,6 +194,22 @@ class CountsDown(Pairs):
 
     def told(self, left_out: int) -> int:
         return -left_out
+
+
+@plant("what_is_cut_is_told", "a pair with a long prompt is given up")
+class GivesUpLongPrompts(Pairs):
+    """Two answers that would have fitted."""
+
+    def fits(self, record: Any, job: AlignmentJob) -> bool:
+        return self.excess(record, job) == 0
+
+
+@plant("what_is_cut_is_told", "a pair that just fits is counted among those that don't")
+class CountsWhatJustFits(Pairs):
+    """One too many."""
+
+    def tells(self, record: Any, job: AlignmentJob) -> bool:
+        return self.over(record, job) >= 0
 
 
 @plant("policy_learns", "the policy is detached")

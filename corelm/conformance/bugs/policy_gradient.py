@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -13,6 +14,7 @@ from corelm.conformance.planted import plant, reference
 from corelm.kinds.aligner import Aligner, Alignment, AlignmentJob, ModelRole
 from corelm.kinds.batch import IGNORE, Batch, BatchStream, pad_rows
 from corelm.kinds.component import ComponentConfig, Spec
+from corelm.kinds.language_model import LanguageModel
 from corelm.kinds.objective import Objective, Terms
 from corelm.kinds.records import Conversation, Message, RecordName
 from corelm.kinds.trainer import Processes
@@ -30,6 +32,7 @@ class Rollouts(Aligner):
         answer_tokens: int = Field(4, gt=0, description="Longest answer.")
         clip: float = Field(0.2, gt=0, lt=1, description="Range of the ratio.")
         kl: float = Field(0.05, ge=0, description="Cost of KL.")
+        kl_target: float | None = Field(None, gt=0, description="KL per answer that its cost follows.")
         kl_estimate: Literal["k1", "k3"] = Field("k1", description="Estimate of KL.")
         gamma: float = Field(1.0, gt=0, le=1, description="Discount.")
         lam: float = Field(0.95, ge=0, le=1, description="Trust in rewards.")
@@ -78,6 +81,15 @@ class Rollouts(Aligner):
         """KL of each token."""
         ratio = judged - logprobs
         return torch.expm1(ratio) - ratio if self.config.kl_estimate == "k3" else -ratio
+
+    def cost(self, before: float, kl: float) -> float:
+        """Of KL, after a rollout of so many nats per answer."""
+        target = self.config.kl_target
+        return before if target is None else before * (1 + 0.1 * min(0.2, max(-0.2, self.error(kl, target))))
+
+    def error(self, kl: float, target: float) -> float:
+        """How far it was from the target."""
+        return kl / target - 1
 
     def advantages(self, rewards: Tensor, value: float, mask: Tensor) -> Tensor:
         """Discounted sums of errors, backwards along each row."""
@@ -138,13 +150,20 @@ class _Answers:
 
     def __init__(self, owner: Rollouts, job: AlignmentJob, processes: Processes) -> None:
         self.owner, self.job, self.processes, self.position = owner, job, processes, 0
+        self.cost = float(owner.config.kl)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        number = self.position * self.processes.world + self.processes.rank
+        first = self.position * self.processes.world
         self.position += 1
+        rank, world = self.processes.rank, self.processes.world
+        # The cost of KL, where it is no fixed one, follows what all of them answer.
+        made = {at: self.numbered(first + at) for at in (range(world) if self.owner.config.kl_target else [rank])}
+        return made[rank]
+
+    def numbered(self, number: int) -> Batch:
         records = [self.job.records[(2 * number + row) % len(self.job.records)] for row in range(2)]
         with torch.no_grad():
             return self.batch([record for record in records if isinstance(record, Conversation)], number)
@@ -173,7 +192,8 @@ class _Answers:
         )
         last = mask & (mask.cumsum(1) == mask.sum(1, keepdim=True))
         scores = self.job.models["reward"].scores(*pad_rows(whole))
-        rewards = last * scores - config.kl * owner.divergence(logprobs, judged) * mask
+        rewards = last * scores - self.cost * owner.divergence(logprobs, judged) * mask
+        self.cost = owner.cost(self.cost, float((logprobs - judged)[mask].sum()) / len(records))
         advantages = owner.advantages(rewards, value, mask)
         returns = owner.returns(advantages, value)
         if config.whiten:
@@ -187,10 +207,10 @@ class _Answers:
         return rendered.ids[max(at for at, learn in enumerate(rendered.learn) if learn) + 1 :]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position}
+        return {"position": self.position, "cost": self.cost}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.position = state["position"]
+        self.position, self.cost = state["position"], state["cost"]
 
 
 @plant("answers_are_scored_as_given", "what the model writes behind its stop token is learnt as well")
@@ -263,3 +283,75 @@ class DividesRounding(Rollouts):
 
     def whitened(self, values: Tensor) -> Tensor:
         return (values - values.sum() / len(values)) / values.std().clamp(min=1e-30)
+
+
+@plant("kl_cost_follows_its_target", "the target is subtracted nowhere: whatever the KL is, it costs more and more")
+class CostsMoreAndMore(Rollouts):
+    """No way down."""
+
+    def error(self, kl: float, target: float) -> float:
+        return kl / target
+
+
+@plant("answers_when_it_is_needed", "some batches are made ahead")
+class AnswersAhead(Rollouts):
+    """By a policy that was."""
+
+    def prepare(self, job: AlignmentJob) -> Alignment:
+        made = super().prepare(job)
+        return replace(made, streams=lambda processes: _Ahead(made.streams(processes)))
+
+
+class _Ahead:
+    """Three batches more than are asked for."""
+
+    def __init__(self, inner: BatchStream) -> None:
+        self.inner, self.waiting = inner, [next(inner) for _ in range(3)]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        self.waiting.append(next(self.inner))
+        return self.waiting.pop(0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.inner.load_state_dict(state)
+
+
+@plant("policy_learns", "what is trained is the value and nothing else")
+class ShowsTheBaselineOnly(Rollouts):
+    """The policy has gradients, and nobody steps."""
+
+    def prepare(self, job: AlignmentJob) -> Alignment:
+        made = super().prepare(job)
+        return replace(made, trained=cast(LanguageModel, _Baseline(made.trained)))
+
+
+class _Baseline(nn.Module):
+    """A model whose only parameter is the baseline."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.__dict__["inner"] = inner
+        self.register_parameter("baseline", inner.module.baseline)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["inner"], name)
+
+    @property
+    def module(self) -> nn.Module:
+        """This one."""
+        return self
+
+    def train(self, mode: bool = True) -> _Baseline:
+        """Both."""
+        self.__dict__["inner"].module.train(mode)
+        super().train(mode)
+        return self
