@@ -1,17 +1,23 @@
-"""Properties of sources of files: which files of a folder are data, and what their fingerprint follows."""
+"""Properties of sources of files: which files of a folder are data, what their fingerprint follows, what memory they take."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-from corelm.conformance.framework import Draw, PartUnderTest, property_of
+from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.source_bench import first_records, last_file, marked, no_files, reading
 
 LARGE = 3 * 2**19
 """Letters of a file that it pays to remember the digest of."""
+
+MANY, LONG = 240, 40_000
+"""Texts, and letters of each, that are more than what any reading needs."""
 
 
 def _no_folders(part: PartUnderTest) -> str | None:
@@ -88,3 +94,48 @@ def large_files_are_followed(part: PartUnderTest, draw: Draw) -> None:
         assert part.cls(source.config).fingerprint() != before, (
             "a letter is another one, and the fingerprint is as before"
         )
+
+
+def _resident() -> int | None:
+    """Bytes of memory that this process has; None where that can't be told."""
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.exists() else None
+
+
+def _give_back() -> None:
+    """What was freed goes back to the system where that can be asked for: else it would hide what is kept later."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _reads_ahead(part: PartUnderTest) -> str | None:
+    ahead = "files" in part.cls.Config.model_fields
+    return no_files(part) or ("it reads ahead by more than the kit writes" if ahead else None)
+
+
+@property_of(
+    "source",
+    statement="Memory does not grow with the data: what was read is given back before more is read.",
+    formula="max memory while n megabytes are read − memory before < n/2",
+    catches="a tree of the whole file that nobody prunes, records that are kept",
+    tier="stat",
+    tolerance="What is kept is kept at least once, which is twice the bound; one text and a buffer are a hundredth of it.",
+    examples=1,
+    excuse=_reads_ahead,
+)
+def memory_does_not_grow(part: PartUnderTest, draw: Draw) -> None:
+    """Ten megabytes, thrown away as they come, after a few that have loaded what reading needs."""
+    with tempfile.TemporaryDirectory() as name:
+        first_records(reading(part, draw, Path(name) / "few"))
+        source = reading(part, draw, Path(name) / "data", marked(MANY, LONG))
+        _give_back()
+        before = most = _resident()
+        read = 0
+        for record in source.records():
+            read += len(record.text)
+            most = max(most or 0, _resident() or 0)
+    if not before or not most or read < MANY * LONG // 2:
+        raise NotApplicable("nobody knows its memory here, or it doesn't read all")
+    grown = most - before
+    assert grown < read / 2, f"while {read:,} characters were read and thrown away, memory grew by {grown:,} bytes"

@@ -53,6 +53,10 @@ class Box:
     def again(self):
         """Take off what lines have in common.  Nothing else is touched."""
 
+    def blank(self):
+        """
+        """
+
 
 async def wait(one, two, three, four, five, six, seven, eight, nine, ten, eleven):
     """Wait until all of the pieces are there. Then go on."""
@@ -138,7 +142,8 @@ def _docstrings(text: str) -> str:
     found = [
         (getattr(node, "lineno", 0), ast.get_docstring(node)) for node in ast.walk(tree) if isinstance(node, known)
     ]
-    return "\n\n".join(text.strip() for _, text in sorted(found, key=lambda each: each[0]) if text)
+    texts = [text.strip() for _, text in sorted(found, key=lambda each: each[0]) if text]
+    return "\n\n".join(text for text in texts if text)
 
 
 @property_of(
@@ -147,7 +152,7 @@ def _docstrings(text: str) -> str:
     "them, its help topics; a public function's question and answer.",
     formula="records(library by hand) = records by hand",
     catches="an overload's docstring under another name, tests and installed packages in the corpus, an answer that also "
-    "stands among the wrong ones",
+    "stands among the wrong ones, a docstring of white space for a text",
     tier="bit",
     examples=1,
     excuse=_excuse,

@@ -99,6 +99,17 @@ class AbsoluteNames(RowsOfJson):
         return str(file)
 
 
+@plant("memory_does_not_grow", "records are kept, perhaps somebody asks again")
+class KeepsEveryRecord(RowsOfJson):
+    """The whole corpus in memory."""
+
+    def all(self) -> Iterator[Record]:
+        kept = []
+        for record in super().all():
+            kept.append(record)
+            yield record
+
+
 @plant("damage_is_named", "lines that can't be read are passed over")
 class PassesOver(RowsOfJson):
     """A short epoch, in silence."""
