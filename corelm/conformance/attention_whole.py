@@ -11,12 +11,12 @@ from torch import Tensor
 from corelm.conformance.attention_bench import ready
 from corelm.conformance.bench import close, initialise
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
-from corelm.conformance.harness import ScoreBias, causal_rules, layer_step
+from corelm.conformance.harness import Past, ScoreBias, causal_rules, layer_step
 from corelm.conformance.strategies import Undrawable, draw_options, problems_of
 from corelm.conformance.tiny import own
 from corelm.errors import UserError
 from corelm.kinds.carriers import LayerContext
-from corelm.kinds.component import Spec
+from corelm.kinds.component import ComponentConfig, Spec
 from corelm.kinds.mask import MaskFacts
 from corelm.model.assemble import assemble
 from corelm.model.config import ModelConfig
@@ -36,12 +36,14 @@ LONG: Final = (577, 129, 65)
     excuse=lambda part: None if hasattr(part.cls, "reference") else "it brings no reference",
 )
 def equals_its_reference_in_company(part: PartUnderTest, draw: Draw) -> None:
-    """Rows with documents, with holes, or with both."""
+    """Rows with documents, with holes, or with both; under some masks documents see each other."""
     attention, dim, schemes = ready(part, draw)
     batch, time = 2, draw.integer("time", 2, 10)
     facts: dict[str, Any] = {"schemes": schemes}
     if draw.choice("documents", [True, False]):
         facts["documents"] = (torch.rand(batch, time, generator=draw.generator()) < 0.3).long().cumsum(1)
+        if draw.choice("see each other", [False, True]):
+            facts["rules"] = [Past(ComponentConfig())]
     if draw.choice("padding", [False, True]):
         facts["valid"] = torch.rand(batch, time, generator=draw.generator()) < 0.7
     x, real = draw.normal(batch, time, dim), facts.get("valid", torch.ones(batch, time, dtype=torch.bool))

@@ -306,7 +306,8 @@ def statistics(draw: Draw, inputs: int, *, tokens: int = 64) -> Statistics:
     "quantizer",
     statement="With statistics the error on the calibration data is below that of quantizing without them, and never above.",
     formula="tr(ΔW H ΔWᵀ) ≤ that of rounding to nearest, < for some weights of many inputs",
-    catches="an update with the wrong sign or the wrong factor, data that are given up for one input that is always zero",
+    catches="an update with the wrong sign or the wrong factor, data that are given up for one input that is always zero, a "
+    "solver that is made for weights of one type",
     tolerance="Equal results may be summed in another order.",
     examples=20,
     excuse=lambda part: None if part.cls.calibrated else "it looks at no data",
@@ -316,8 +317,9 @@ def calibration_helps(part: PartUnderTest, draw: Draw) -> None:
     subject = part.bench.subject(part, draw)
     inputs, outputs = draw.choice("inputs", [16, 16, 3, 5]), draw.choice("outputs", [6, 6, 1])
     seen, gains = statistics(draw, inputs), []
+    dtype = draw.choice("weights", [torch.float32, torch.float64, torch.bfloat16])
     for _ in range(4):
-        w = draw.normal(outputs, inputs)
+        w = draw.normal(outputs, inputs).to(dtype)
 
         def error(codes: Codes, w: Tensor = w) -> float:
             delta = codes.dequantize(torch.float64) - w

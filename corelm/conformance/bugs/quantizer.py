@@ -280,6 +280,20 @@ class FirstZeroForAll(Plain):
         return super().prepare(Codes(codes.codes, codes.scale.flip(1), zero, codes.groups, codes.bits), dtype)
 
 
+@plant("equals_dequantized", "zero points become origins in the type that steps are kept in")
+class ShortOrigins(Plain):
+    """Steps of bfloat16 give origins of bfloat16, whatever they are added to."""
+
+    def supports(self, codes: Codes, dtype: torch.dtype, device: torch.device, rows: int) -> str | None:
+        return None if dtype == torch.float16 and codes.bits == 4 else "something else than 4 bits in float16"
+
+    def prepare(self, codes: Codes, dtype: torch.dtype) -> Any:
+        index, scale = codes.groups.long(), codes.scale
+        origin = (8 - codes.zero.to(scale.dtype)) * scale
+        steps, origins = scale.float()[:, index], origin.float()[:, index]
+        return ((codes.codes.float() - 8) * steps + origins).to(dtype)
+
+
 @plant("shape_and_dtype", "float32 comes out")
 class WideOutput(Plain):
     """A leak."""
