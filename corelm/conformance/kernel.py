@@ -29,6 +29,10 @@ class KernelBench(Bench):
     kind = "kernel"
 
 
+SORTS: Final = 5
+"""Sorts of zero points; the seed says which."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """Sizes of codes and of what they are multiplied with; group 0: one per output."""
@@ -53,10 +57,18 @@ class Setting:
         return Codes(
             codes=torch.randint(top, (self.outputs, self.inputs), generator=generator).to(torch.uint8),
             scale=torch.rand(shape, generator=generator) * 0.1 + 0.01,
-            zero=(middle if self.symmetric else torch.randint(top, shape, generator=generator)).to(torch.uint8),
+            zero=(middle if self.symmetric else self._zero(shape, seed)).to(torch.uint8),
             groups=groups,
             bits=self.bits,
         )
+
+    def _zero(self, shape: tuple[int, int], seed: int) -> Tensor:
+        """Zero points anywhere, in one half of the codes, or close to the middle and on one side of it."""
+        top = 2**self.bits
+        middle = top // 2
+        sorts = ((0, top), (0, middle + 1), (middle, top), (middle, middle + 3), (middle - 2, middle + 1))
+        low, high = sorts[seed % SORTS]
+        return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed + 1))
 
 
 SETTINGS: Final = tuple(
@@ -67,7 +79,7 @@ SETTINGS: Final = tuple(
         (64, 32, 7, 128),
         (0, 32, 64, 16),
         (True, False),
-        (torch.bfloat16, torch.float32, torch.float16),
+        (torch.bfloat16, torch.float32, torch.float16, torch.float64),
         (3, 1, 8, 40),
     )
 )
@@ -78,7 +90,14 @@ def _suitable(part: PartUnderTest, config: str) -> tuple[Setting, ...]:
     """Settings that a kernel says it supports on this machine."""
     kernel = part.cls(part.cls.Config.model_validate_json(config))
     cpu = torch.device("cpu")
-    return tuple(s for s in SETTINGS if kernel.supports(s.codes(0), s.dtype, cpu, s.rows) is None)
+    return tuple(
+        s
+        for s in SETTINGS
+        if any(
+            kernel.supports(s.codes(seed), s.dtype, cpu, s.rows) is None
+            for seed in range(1 if s.symmetric else SORTS)
+        )
+    )
 
 
 def _supported(part: PartUnderTest, draw: Draw, *, rows: int = 1) -> tuple[Any, Codes, Tensor]:
@@ -107,6 +126,11 @@ def _near_zero(codes: Codes, draw: Draw) -> Codes:
     return replace(codes, codes=near.clamp(0, 2**codes.bits - 1).to(torch.uint8))
 
 
+def _eps(dtype: torch.dtype) -> float:
+    """Of the type of the activations; what codes stand for is defined in float32, however wide these are."""
+    return max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+
+
 def _weights(codes: Codes) -> Tensor:
     """What codes stand for, by definition: (code − zero) · scale, each of its group."""
     group = codes.groups.long()
@@ -132,7 +156,7 @@ def equals_dequantized(part: PartUnderTest, draw: Draw) -> None:
     weight = _weights(packed)
     exact = x.double() @ weight.T
     bound = x.double().abs() @ weight.abs().T
-    worst = float(((y - exact).abs() / (bound + 1e-30)).max() / torch.finfo(dtype).eps)
+    worst = float(((y - exact).abs() / (bound + 1e-30)).max() / _eps(dtype))
     assert worst <= 4, f"off by {worst:.1f} times the rounding of {dtype}"
 
 
@@ -190,9 +214,7 @@ def rows_are_independent(part: PartUnderTest, draw: Draw) -> None:
     loud[0] *= 1000
     a, b = kernel.matmul(x, prepared)[1:].double(), kernel.matmul(loud, prepared)[1:].double()
     bound = x[1:].double().abs() @ _weights(packed).abs().T
-    assert bool(((a - b).abs() <= 4 * torch.finfo(dtype).eps * bound + 1e-30).all()), (
-        "a loud row changes its neighbours"
-    )
+    assert bool(((a - b).abs() <= 4 * _eps(dtype) * bound + 1e-30).all()), "a loud row changes its neighbours"
 
 
 NAMED: Final[Mapping[str, tuple[Setting, ...]]] = {
