@@ -19,6 +19,7 @@ from typing import Any
 from corelm.conformance.bench import Bench
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.kinds.tracker import StageSummary
+from corelm.registration import active
 
 MINIMUM = 4
 """So many of these properties must say something about every part of the kind, and hold."""
@@ -299,7 +300,7 @@ def figures_can_be_read_back(part: PartUnderTest, draw: Draw) -> None:
     "tracker",
     statement="A page shows how the run ended: nothing of what was told beyond a checkpoint that the run went back to.",
     formula="page(x₁ … x₇, back to s, y₊₁ … y₁₂) = page(x₁ … x_s, y₊₁ … y₁₂), no more reload; page(x) ≠ page(x′)",
-    catches="a curve that doubles back, a page that waits for a run that is over",
+    catches="a curve that doubles back, a page that waits for a run that is over, one that is written at every step",
     tier="bit",
     examples=6,
 )
@@ -329,6 +330,7 @@ def pages_show_how_it_ended(part: PartUnderTest, draw: Draw) -> None:
     if not pages[0]:
         raise NotApplicable("it writes no page")
     if "seconds" in part.cls.Config.model_fields:
+        _seldom(part, draw)
         tracker = part.bench.subject(part, draw, seconds=600.0).part
         with _opened(tracker) as (folder, stages):
             tracker.stage_start(stages[0])
@@ -341,3 +343,57 @@ def pages_show_how_it_ended(part: PartUnderTest, draw: Draw) -> None:
     assert pages[0] == pages[1], "the page shows steps that the run went back behind"
     for name, text in pages[0].items():
         assert 'http-equiv="refresh"' not in text, f"{name} reloads itself though the run is over"
+
+
+def _seldom(part: PartUnderTest, draw: Draw) -> None:
+    """A clock that goes on by a second with every step: a page of ten seconds is written at every tenth."""
+    tracker, now, pages = part.bench.subject(part, draw, seconds=10.0).part, 1e6, set()
+    with contextlib.ExitStack() as patches:
+        for clock in ("time", "monotonic", "perf_counter"):
+            patches.enter_context(unittest.mock.patch(f"time.{clock}", lambda: now))
+        folder, stages = patches.enter_context(_opened(tracker))
+        tracker.stage_start(stages[0])
+        for step in range(1, 41):
+            now += 1.0
+            tracker.step(stages[0], step, 50, {"loss": 1.0 / step})
+            pages |= {page.read_text(encoding="utf-8") for page in folder.rglob("*.html")}
+        tracker.close(stages)
+    assert 3 <= len(pages) <= 4, f"in 40 seconds {len(pages)} pages, a page is to last for ten"
+
+
+@property_of(
+    "tracker",
+    statement="A page that is called html shows what earlier runs in the folder have done, where a tracker kept their figures.",
+    formula="recorded(run₁) = x ≠ x′ ⇒ page(run₂ | x) ≠ page(run₂ | x′)",
+    catches="a report without the curves of all stages that were up to date",
+    tier="bit",
+    examples=1,
+    excuse=lambda part: (
+        None if getattr(part.cls, "formula", part.name) == "html" else "its name doesn't promise a page of the run"
+    ),
+)
+def pages_show_earlier_runs(part: PartUnderTest, draw: Draw) -> None:
+    """A run whose figures every tracker that keeps any has kept; then one of another stage."""
+    subject, nowhere = part.bench.subject(part, draw), Path(tempfile.gettempdir()) / "no such folder"
+    installed = [record.load() for record in active().parts("tracker")]
+    keepers = [cls for cls in (*installed, part.cls) if cls.recorded(nowhere) is not None]
+    pages = []
+    for first in (1.0, 1.5):
+        base, scores = StageSummary("base", "pretrain"), StageSummary("scores", "evaluate")
+        with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+            for keeper in [cls(cls.Config()) for cls in keepers]:
+                keeper.open(Path(name), copy.deepcopy(RECIPE), [base])
+                keeper.stage_start(base)
+                for step in range(1, 6):
+                    keeper.step(base, step, 5, {"loss": first / step})
+                keeper.stage_end(base)
+                keeper.close([base])
+            base.status = "up to date"
+            tracker = subject.rebuild()
+            tracker.open(Path(name), copy.deepcopy(RECIPE), [base, scores])
+            tracker.stage_start(scores)
+            scores.status = "done"
+            tracker.stage_end(scores)
+            tracker.close([base, scores])
+            pages.append({page.name: page.read_text(encoding="utf-8") for page in Path(name).rglob("*.html")})
+    assert pages[0] != pages[1], "whatever the earlier run's figures were, the page is the same"

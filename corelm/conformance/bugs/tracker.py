@@ -16,6 +16,8 @@ from corelm.kinds.tracker import StageSummary, Tracker
 class Log(Tracker):
     """Steps in a JSON file and on a page, both written when a stage begins, saves or ends; the rest is printed."""
 
+    formula = "html"
+
     class Config(ComponentConfig):
         """Nothing."""
 
@@ -121,3 +123,12 @@ class NeverRests(Log):
 
     def head(self) -> str:
         return '<meta http-equiv="refresh" content="1">'
+
+
+@plant("pages_show_earlier_runs", "a run knows of itself only")
+class ForgetsEarlierRuns(Log):
+    """Curves of the last stage."""
+
+    def open(self, folder: Path, recipe: Mapping[str, Any], stages: list[StageSummary]) -> None:
+        super().open(folder, recipe, stages)
+        self.known = {}
