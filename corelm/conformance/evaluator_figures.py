@@ -113,6 +113,36 @@ def prompts_fill_the_context(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "evaluator",
+    statement="A classifier is shown a text as it was trained on it: with the end of text after it, once.",
+    formula="row of x = (… x, end of text)",
+    catches="a token on which the classifier never learnt to judge",
+    tier="bit",
+    examples=2,
+    excuse=lambda part: None if part.cls.model_kind == "classifier" else "it asks no classifier",
+)
+def texts_are_shown_with_their_end(part: PartUnderTest, draw: Draw) -> None:
+    """Texts of some tokens, and longer than the context; the classifier tells what it was shown."""
+    subject, model, given, _ = ready(part, draw)
+    shown: list[tuple[int, ...]] = []
+    answers, end = model.scores, model.tokenizer.end_of_text
+
+    def listening(ids: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
+        real = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
+        shown.extend(tuple(row[kept].tolist()) for row, kept in zip(ids, real, strict=True))
+        found: torch.Tensor = answers(ids, valid)
+        return found
+
+    model.scores = listening
+    texts = [*given, *(lengthened(record) for record in given)]
+    measure(part, subject, model, texts)
+    wanted = {
+        (*model.tokenizer.encode(one.text), end)[-model.context :] for one in texts if isinstance(one, Labelled)
+    }
+    assert set(shown) == wanted, f"shown was {sorted(set(shown) - wanted)[:1]}, which is no text with its end"
+
+
+@property_of(
+    "evaluator",
     statement="A model of another kind is refused, and so is measuring without the judge that is needed.",
     formula="head ≠ what model_kind says ⇒ UserError; judged ⇔ evaluate without a judge raises UserError",
     catches="the largest of the vocabulary's logits taken for a class, a judge asked for in vain",

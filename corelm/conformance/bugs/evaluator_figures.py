@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from pydantic import Field
 
 from corelm.conformance.bugs.evaluator import Choices
@@ -15,7 +16,7 @@ from corelm.kinds.batch import pad_rows
 from corelm.kinds.component import ComponentConfig
 from corelm.kinds.evaluator import Evaluator, Metrics
 from corelm.kinds.language_model import Request
-from corelm.kinds.records import Conversation, Message, Preference, Record, RecordName, Text
+from corelm.kinds.records import Conversation, Labelled, Message, Preference, Record, RecordName, Text
 
 
 @plant("means_and_errors_are_of_the_records", "the variance of the sample, not that of the population it is from")
@@ -240,3 +241,49 @@ class AsksInVain(Rewarded):
 
     def evaluate(self, model: Any, records: Iterable[Record], watch: Any, *, judge: Any = None) -> Metrics:
         return {"reward": float(len(list(records)))}
+
+
+@reference
+class Guesses(Evaluator):
+    """How often a classifier is right."""
+
+    model_kind = "classifier"
+    headline = "accuracy"
+
+    @classmethod
+    def reads(cls, config: Any) -> RecordName:
+        """Labelled texts."""
+        return "labelled"
+
+    def evaluate(self, model: Any, records: Iterable[Record], watch: Any, *, judge: Any = None) -> Metrics:
+        """One text after the other."""
+        if model.head.reads != "classes":
+            raise UserError("the model is no classifier")
+        found = [self.right(model, record) for record in records if isinstance(record, Labelled)]
+        if not found:
+            raise UserError("there is nothing to measure")
+        mean = math.fsum(found) / len(found)
+        spread = math.fsum((value - mean) ** 2 for value in found) / max(len(found) - 1, 1)
+        return {"accuracy": mean, "accuracy_stderr": math.sqrt(spread / len(found))}
+
+    def right(self, model: Any, record: Labelled) -> float:
+        """Whether the largest logit is that of its class."""
+        training = model.training
+        model.eval()
+        ids, valid = pad_rows([self.row(model, record.text)[-model.context :]])
+        with torch.no_grad():
+            guess = int(model.scores(ids, valid)[0].argmax())
+        model.train(training)
+        return float(guess == record.label)
+
+    def row(self, model: Any, text: str) -> list[int]:
+        """As in training."""
+        return [*model.tokenizer.encode(text), model.tokenizer.end_of_text]
+
+
+@plant("texts_are_shown_with_their_end", "the text as it is")
+class WithoutAnEnd(Guesses):
+    """The last letter is asked, which was never trained."""
+
+    def row(self, model: Any, text: str) -> list[int]:
+        return list(model.tokenizer.encode(text))
