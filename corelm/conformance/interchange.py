@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from corelm.conformance import interchange_models
+from corelm.conformance import interchange_folders, interchange_models
 from corelm.conformance.bench import Bench, close
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.tiny import MODEL, Silent, refused, tiny
@@ -17,7 +17,7 @@ from corelm.model.loading import from_imported
 MINIMUM = 3
 """So many of these properties must say something about every part of the kind, and hold."""
 
-__all__ = ["interchange_models"]
+__all__ = ["interchange_folders", "interchange_models"]
 
 SHAPES: tuple[dict[str, Any], ...] = (
     {"feedforward": {"use": "swiglu", "width": 12}, "head": {"use": "language-model", "tied": True}, "context": 16},

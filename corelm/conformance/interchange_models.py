@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import json
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,184 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from corelm.conformance.bench import close, initialise
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+from corelm.conformance.interchange_published import GLU, PUBLISHED, TIED
 from corelm.conformance.tiny import MODEL, Silent, refused, tiny
 from corelm.errors import UserError
 from corelm.kinds.parameters import Linear
 from corelm.kinds.quantized_linear import QuantizedLinear
 from corelm.kinds.quantizer import Codes, consecutive
 from corelm.model.loading import from_imported
-
-_NORM: Final = {"use": "rmsnorm", "eps": 1e-5}
-_FROM_ONE: Final = {"use": "rmsnorm", "eps": 1e-5, "offset": True}
-_CENTRED: Final = {"use": "layernorm", "eps": 1e-5}
-_WIDE: Final = {"use": "gqa", "heads": 4, "kv_heads": 2, "head_dim": 8}
-_BIASED: Final = {"use": "gqa", "heads": 4, "qkv_bias": True, "output_bias": True}
-_TIED, _UNTIED = ({"use": "language-model", "tied": tied} for tied in (True, False))
-_GLU: Final = {"use": "glu", "width": 12}
-
-PUBLISHED: Final[Mapping[str, dict[str, Any]]] = {
-    "GPT-2": {
-        "layers": 2,
-        "norm": _CENTRED,
-        "position": "learned",
-        "attention": _BIASED,
-        "feedforward": {"use": "mlp", "activation": "gelu-tanh"},
-        "head": _TIED,
-    },
-    "OPT": {
-        "norm": _CENTRED,
-        "position": {"use": "learned", "offset": 2},
-        "attention": _BIASED,
-        "feedforward": {"use": "mlp", "activation": "relu", "width": 20},
-        "head": _TIED,
-    },
-    "Falcon": {
-        "block": {"use": "residual", "layout": "parallel-norms"},
-        "norm": _CENTRED,
-        "attention": {"use": "gqa", "heads": 2, "kv_heads": 1},
-        "feedforward": {"use": "mlp", "bias": False, "width": 20},
-        "head": _TIED,
-    },
-    "Llama 3": {
-        "context": 16,
-        "norm": _NORM,
-        "position": {
-            "use": "rope",
-            "theta": 1e3,
-            "scaling": {
-                "use": "llama3",
-                "factor": 8.0,
-                "low_factor": 1.0,
-                "high_factor": 4.0,
-                "original_context": 16,
-            },
-        },
-        "attention": _WIDE,
-        "feedforward": _GLU,
-        "head": _UNTIED,
-    },
-    "Gemma 3": {
-        "layers": 3,
-        "embedding": {"use": "token", "scale": "sqrt-dim"},
-        "block": {"use": "residual", "layout": "sandwich"},
-        "norm": _FROM_ONE,
-        "attention": {**_WIDE, "qk_norm": _FROM_ONE, "scale": 0.25},
-        "feedforward": {**_GLU, "activation": "gelu-tanh"},
-        "head": _TIED,
-        "blocks": {
-            "sliding_attention": {
-                "mask": ["causal", "documents", {"use": "window", "size": 5}],
-                "position": {"use": "rope", "theta": 50.0},
-            },
-            "full_attention": {
-                "position": {"use": "rope", "theta": 1e3, "scaling": {"use": "linear", "factor": 4.0}}
-            },
-        },
-        "pattern": ["sliding_attention", "sliding_attention", "full_attention"],
-    },
-    "gpt-oss": {
-        "layers": 2,
-        "norm": _NORM,
-        "position": {
-            "use": "rope",
-            "theta": 1e3,
-            "scaling": {"use": "yarn", "factor": 4.0, "original_context": 16, "truncate": False},
-        },
-        "attention": {**_WIDE, "qkv_bias": True, "output_bias": True, "sinks": True},
-        "feedforward": {
-            "use": "moe",
-            "experts": 4,
-            "expert": {
-                "use": "glu",
-                "activation": {"use": "clamped-swiglu", "limit": 7.0, "slope": 1.702},
-                "width": 8,
-                "bias": True,
-            },
-            "router": {"use": "top-k", "chosen": 2, "order": "top-k-then-score", "bias": True},
-        },
-        "head": _UNTIED,
-        "blocks": {
-            "sliding_attention": {"mask": ["causal", "documents", {"use": "window", "size": 5}]},
-            "full_attention": {},
-        },
-        "pattern": ["sliding_attention", "full_attention"],
-    },
-    "DeepSeek-V3": {
-        "layers": 3,
-        "norm": _NORM,
-        "position": {"use": "rope", "pairing": "interleaved"},
-        "attention": {
-            "use": "latent",
-            "heads": 2,
-            "q_lora_rank": 6,
-            "kv_lora_rank": 8,
-            "qk_nope_head_dim": 6,
-            "qk_rope_head_dim": 4,
-            "v_head_dim": 5,
-            "norm": {"use": "rmsnorm", "eps": 1e-6},
-        },
-        "head": _UNTIED,
-        "blocks": {
-            "dense": {"feedforward": {"use": "glu", "width": 12}},
-            "sparse": {
-                "feedforward": {
-                    "use": "moe",
-                    "experts": 4,
-                    "expert": {"use": "glu", "width": 8},
-                    "shared": {"use": "glu", "width": 8},
-                    "router": {
-                        "use": "top-k",
-                        "chosen": 2,
-                        "score": "sigmoid",
-                        "selection_bias": True,
-                        "groups": 2,
-                        "scale": 2.5,
-                    },
-                }
-            },
-        },
-        "pattern": {"first": 2, "use": "dense", "otherwise": "sparse"},
-    },
-    "Qwen3-Next": {
-        "layers": 4,
-        "position": "none",
-        "norm": _FROM_ONE,
-        "head": _UNTIED,
-        "blocks": {
-            "linear": {"attention": {"use": "gated-delta", "heads": 2, "key_dim": 4, "value_dim": 3, "eps": 1e-5}},
-            "full": {
-                "position": {"use": "rope", "fraction": 0.5},
-                "attention": {**_WIDE, "output_gate": True, "qk_norm": _FROM_ONE},
-            },
-            "dense": {"feedforward": _GLU},
-            "sparse": {
-                "feedforward": {
-                    "use": "moe",
-                    "experts": 4,
-                    "expert": {"use": "glu", "width": 8},
-                    "shared": {"use": "glu", "width": 8},
-                    "shared_gate": True,
-                    "router": {"use": "top-k", "chosen": 2},
-                }
-            },
-        },
-        "patterns": {
-            "mixers": ["linear", "linear", "linear", "full"],
-            "experts": {"at": [1, 3], "use": "sparse", "otherwise": "dense"},
-        },
-    },
-    "Mamba-2": {
-        "layers": 2,
-        "context": 1_048_576,
-        "norm": _NORM,
-        "position": "none",
-        "attention": {"use": "mamba2", "heads": 4, "head_dim": 8, "state_size": 6, "groups": 2, "chunk": 8},
-        "feedforward": None,
-        "head": _UNTIED,
-    },
-}
-"""Models of these makes, two or three layers of a few features; none of a format's business, all of the world's."""
-
 
 SAY_ALL: Final = frozenset({"hugging-face"})
 """Formats, by their names of the field, that have words for all of these makes."""
@@ -216,17 +46,22 @@ def name_of(part: PartUnderTest) -> str:
 def published_models_come_back(part: PartUnderTest, draw: Draw) -> None:
     """Each of them through a folder, in one file or in several."""
     exchange = part.bench.subject(part, draw, compared=10**9).part
-    said = []
+    said, loud = [], draw.choice("logits", [1.0, 30.0])
     for make, changes in PUBLISHED.items():
         model = tiny(draw.seed(), dtype=torch.float32, vocab=64, **changes)
+        with torch.no_grad():
+            next(iter(model.head.parameters()), model.embedding.table).mul_(loud)
         reason = exchange.refuses(model.section)
         if reason is not None:
             assert name_of(part) not in SAY_ALL, f"its name promises {make}, which it refuses: {reason}"
             continue
         said.append(make)
         with tempfile.TemporaryDirectory() as name:
-            exchange.write(model, Path(name), Silent())
+            exchange.write(model, Path(name), watch := Silent())
             again = from_imported(exchange.read(Path(name))).eval()
+        library = name_of(part) in SAY_ALL and importlib.util.find_spec("transformers")
+        version = importlib.metadata.version("transformers") if library else ""
+        assert any(version in note for note in watch.notes), f"{make}: transformers {version} is here, and not asked"
         mine, theirs = dict(model.module.named_parameters()), dict(again.module.named_parameters())
         assert mine.keys() == theirs.keys(), f"{make}: {sorted(mine.keys() ^ theirs.keys())[:3]} on one side only"
         wrong = [tensor for tensor in mine if not torch.equal(mine[tensor], theirs[tensor])]
@@ -240,18 +75,20 @@ def published_models_come_back(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "interchange",
-    statement="Folders of Hugging Face are read as older versions wrote them: a base beside the config's other fields, and "
-    "tables of angles among the tensors; but no tensor that nobody knows.",
-    formula="read(older spelling of m) = m; a stray tensor ⇒ UserError",
-    catches="a default where a field has another name, weights of another model that are left unread",
+    statement="Folders of Hugging Face are read as older versions wrote them: a base beside the config's other fields, "
+    "tables of angles among the tensors, nothing where a family has angles of its own; but no tensor that nobody knows.",
+    formula="read(older spelling of m) = m; a stray tensor, one that is lost ⇒ UserError",
+    catches="a default where a field has another name, angles of all families where a config is silent, weights of another "
+    "model that are left unread",
     tier="bit",
     examples=1,
     excuse=lambda part: None if name_of(part) in SAY_ALL else "nothing is known of its older spellings",
     needs=("round_trip",),
 )
 def older_folders_are_read(part: PartUnderTest, draw: Draw) -> None:
-    """A Llama of 2023, then one with a tensor too many."""
+    """A Llama of 2023, then one with a tensor too many; a gpt-oss that leaves its angles to the family."""
     exchange = part.bench.subject(part, draw, compared=0, shard=10**9).part
+    _silent(exchange, draw)
     model = tiny(draw.seed(), dtype=torch.float32, vocab=64, **{**PUBLISHED["Llama 3"], "position": "rope"})
     with tempfile.TemporaryDirectory() as name:
         folder, table = Path(name), {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)}
@@ -265,9 +102,52 @@ def older_folders_are_read(part: PartUnderTest, draw: Draw) -> None:
         again = exchange.read(folder)
         assert again.model == section, f"in older words it is read as {again.model}"
         assert set(again.tensors) == set(dict(model.module.named_parameters())), "other tensors than the model has"
+        lost = draw.choice("lost", sorted(tensors))
+        save_file({key: value for key, value in tensors.items() if key != lost}, folder / "model.safetensors")
+        error = refused(lambda: exchange.read(folder))
+        assert error is not None and lost in str(error), (
+            f"without {lost} it is read, or refused for something else: {error}"
+        )
         save_file({**tensors, "model.layers.0.surprise": torch.ones(2)}, folder / "model.safetensors")
         error = refused(lambda: exchange.read(folder))
         assert error is not None and "surprise" in str(error), f"a tensor that nobody knows is passed over: {error}"
+
+
+def _silent(exchange: Any, draw: Draw) -> None:
+    """A config without a word of angles means those that its family is published with; a scaling without its original
+    context that of the model.
+    """
+    scaling: dict[str, Any] = {"use": "yarn", "factor": 4.0, "original_context": 16}
+    _reread(
+        exchange, draw, {**PUBLISHED["Llama 3"], "position": {"use": "rope", "scaling": scaling}}, _without_original
+    )
+    scaling = {"use": "yarn", "factor": 32.0, "original_context": 4096, "truncate": False}
+    position = {"use": "rope", "theta": 150_000.0, "scaling": scaling}
+    _reread(
+        exchange, draw, {**PUBLISHED["gpt-oss"], "position": position}, lambda said: {**said, "rope_parameters": None}
+    )
+
+
+def _without_original(said: dict[str, Any]) -> dict[str, Any]:
+    """As before there was rope_parameters."""
+    angles = dict(said.pop("rope_parameters"))
+    del angles["original_max_position_embeddings"]
+    base, kind = angles.pop("rope_theta"), angles.pop("rope_type")
+    return {**said, "rope_theta": base, "rope_scaling": {"type": kind, **angles}}
+
+
+def _reread(
+    exchange: Any, draw: Draw, changes: Mapping[str, Any], older: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    """What is written is read alike when its config is said in older words."""
+    model = tiny(draw.seed(), dtype=torch.float32, vocab=64, **changes)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        exchange.write(model, folder, Silent())
+        section, config = exchange.read(folder).model, json.loads((folder / "config.json").read_text("utf-8"))
+        (folder / "config.json").write_text(json.dumps(older(config)), encoding="utf-8")
+        again = exchange.read(folder).model
+    assert again == section, f"in older words {section} is read as {again}"
 
 
 @property_of(
@@ -336,7 +216,7 @@ class _Stops(Silent):
 def leaves_nothing_half_done(part: PartUnderTest, draw: Draw) -> None:
     """The watch raises as soon as it is told something."""
     exchange = part.bench.subject(part, draw).part
-    for changes in ({"head": _TIED, "feedforward": _GLU}, *PUBLISHED.values()):
+    for changes in ({"head": TIED, "feedforward": GLU}, *PUBLISHED.values()):
         model = tiny(draw.seed(), dtype=torch.float32, vocab=64, **{**MODEL, **changes})
         if exchange.refuses(model.section) is not None:
             continue

@@ -192,7 +192,7 @@ class Family:
         for name, field in self.fields.items():
             if name.startswith("rope.") or name in self.lists:
                 continue
-            if name not in given and not (field.default is None and not field.required):
+            if name not in given and field.default is not None:
                 given[name] = values.theirs(name)
         return Values(self.fields, given)
 

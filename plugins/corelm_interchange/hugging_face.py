@@ -162,7 +162,7 @@ def plain_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Canonical names and tensors as if nothing were quantized or adapted."""
     inside: tuple[str, ...] = ()
     for prefix, child in module.named_modules():
-        if prefix.startswith(inside) and inside:
+        if prefix.startswith(inside):
             continue
         held: list[tuple[str, Tensor | None]] = list(child.named_parameters(recurse=False))
         kept = child.named_buffers(recurse=False)

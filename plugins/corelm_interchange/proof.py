@@ -68,12 +68,13 @@ def _compare(model: LanguageModel, folder: Path) -> None:
     ids = torch.randint(0, model.vocab_size, (2, length), generator=generator)
     ours, other = model.logits(ids.to(model.device)).float().cpu(), theirs(ids).logits
     difference, spread = float((ours - other).abs().max()), float(ours.max() - ours.min())
-    if not difference <= TOLERANCE * spread:
+    most = TOLERANCE * spread
+    if not difference <= most:
         raise UserError(f"transformers computes other logits: they differ by {difference:g}, spread {spread:g}")
     start, steps = ids[:1, : max(1, length // 2)], min(8, length - max(1, length // 2))
     if steps > 0:
         made = model.generate_ids(start.to(model.device), max_new_tokens=steps).cpu()
-        _greedy(theirs, start, made, TOLERANCE * spread)
+        _greedy(theirs, start, made, most)
 
 
 def _greedy(theirs: torch.nn.Module, start: Tensor, made: Tensor, tie: float) -> None:
