@@ -119,7 +119,7 @@ def what_is_cut_is_told(part: PartUnderTest, draw: Draw) -> None:
 )
 def answers_when_it_is_needed(part: PartUnderTest, draw: Draw) -> None:
     """Prompts are counted as they are answered."""
-    subject = part.bench.subject(part, draw)
+    subject = part.bench.subject(part, draw, rollout=4, epochs=draw.choice("epochs", [2, 1]))
     given = job(part, subject.config, draw)
     policy: Any = given.models["policy"]
     answers, asked = policy.generate_ids, []
