@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -252,6 +253,25 @@ def _tool():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@dataclass
+class Sized:
+    """Fields whose defaults are arguments'."""
+
+    size: int = 3
+    name: str = field(default="a", kw_only=True)
+    count: int = field(default=5, kw_only=True)
+
+
+def test_a_field_of_a_data_class_has_the_mutants_default():
+    kept = Sized.__init__.__defaults__, Sized.__init__.__kwdefaults__, Sized.size
+    try:
+        warm._put_constant(__name__, "Sized.size", ast.parse("class Sized:\n    size: int = 4"))
+        warm._put_default(Sized.__init__, "count", 6)
+        assert Sized() == Sized(4, name="a", count=6)
+    finally:
+        Sized.__init__.__defaults__, Sized.__init__.__kwdefaults__, Sized.size = kept
 
 
 def test_what_is_declared_equivalent_is_still_there():

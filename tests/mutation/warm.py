@@ -121,8 +121,21 @@ def _put_constant(module: str, path: str, tree: ast.Module) -> None:
         s for s in body if isinstance(s, ast.Assign | ast.AnnAssign) and name in ast.unparse(s).partition("=")[0]
     )
     old, new = getattr(holder, name), eval(compile(ast.Expression(written.value), module, "eval"), {})
-    for other in [holder] if owners else [m for m in sys.modules.values() if getattr(m, name, None) is old]:
+    # Of modules that load what they are asked for, only what is there is looked at.
+    others = [m for m in sys.modules.values() if getattr(m, "__dict__", {}).get(name) is old]
+    for other in [holder] if owners else others:
         setattr(other, name, new)
+    if owners and name in getattr(holder, "__dataclass_fields__", {}):
+        _put_default(holder.__init__, name, new)
+
+
+def _put_default(function: types.FunctionType, name: str, new: Any) -> None:
+    """Give an argument another default: a data class has those of its fields there, once it has been made."""
+    code, usual = function.__code__, function.__defaults__ or ()
+    named = code.co_varnames[code.co_argcount - len(usual) : code.co_argcount]
+    function.__defaults__ = tuple(new if n == name else one for n, one in zip(named, usual, strict=True))
+    if name in (function.__kwdefaults__ or {}):
+        function.__kwdefaults__ = {**(function.__kwdefaults__ or {}), name: new}
 
 
 def run(
