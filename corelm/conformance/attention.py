@@ -232,9 +232,10 @@ def rotation_is_used(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "attention",
-    statement="A bias on scores is added before the softmax: constant per query it changes nothing, −10⁹ hides a key.",
+    statement="A bias on scores is added before the softmax: constant per query it changes nothing, −10⁹ hides a key; in "
+    "whatever type activations are.",
     formula="bias(t, s) = b_t ⇒ nothing changes; bias(t, 0) = −10⁹ ⇒ y_t doesn't depend on x_0",
-    catches="a bias after the softmax, one that is never asked for, heads or axes mixed up",
+    catches="a bias after the softmax, one that is never asked for, heads or axes mixed up, float32 beside bfloat16",
     tolerance="Biases are float32 by contract, so that equal ones cancel to 10⁻⁶.",
 )
 def score_bias_is_used(part: PartUnderTest, draw: Draw) -> None:
@@ -256,6 +257,11 @@ def score_bias_is_used(part: PartUnderTest, draw: Draw) -> None:
     other[:, 0] = draw.normal(2, dim)
     y, z = (attention(v, layer_step(2, time, schemes=[hidden]))[:, 1:] for v in (x, other))
     close(y, z, "with the first key hidden by the bias")
+    length, narrow = draw.choice("tokens", [1, time]), attention.to(torch.bfloat16)
+    short = narrow(x[:, :length].bfloat16(), layer_step(2, length, schemes=[ScoreBias(attention.geometry, row=0.5)]))
+    assert short.dtype == torch.bfloat16 and bool(short.isfinite().all()), (
+        f"of {length} tokens in bfloat16 {short.dtype}"
+    )
 
 
 @property_of(

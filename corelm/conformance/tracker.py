@@ -346,7 +346,7 @@ def pages_show_how_it_ended(part: PartUnderTest, draw: Draw) -> None:
 
 
 def _seldom(part: PartUnderTest, draw: Draw) -> None:
-    """A clock that goes on by a second with every step: a page of ten seconds is written at every tenth."""
+    """A clock that goes on by a second with every step: a page of ten seconds is written at every tenth, and at the end."""
     tracker, now, pages = part.bench.subject(part, draw, seconds=10.0).part, 1e6, set()
     with contextlib.ExitStack() as patches:
         for clock in ("time", "monotonic", "perf_counter"):
@@ -357,7 +357,11 @@ def _seldom(part: PartUnderTest, draw: Draw) -> None:
             now += 1.0
             tracker.step(stages[0], step, 50, {"loss": 1.0 / step})
             pages |= {page.read_text(encoding="utf-8") for page in folder.rglob("*.html")}
+        now, stages[0].status = now + 20.0, "done"
+        tracker.stage_end(stages[0])
+        ended = {page.read_text(encoding="utf-8") for page in folder.rglob("*.html")} - pages
         tracker.close(stages)
+    assert ended, "a stage has ended, and for twenty seconds the page doesn't say so"
     assert 3 <= len(pages) <= 4, f"in 40 seconds {len(pages)} pages, a page is to last for ten"
 
 
