@@ -59,7 +59,11 @@ class TwoHeads(Attention):
     def biased(self, scores: Tensor, query: Tensor, key: Tensor, step: LayerStep) -> Tensor:
         """Add what positions add to scores."""
         bias = step.position.scores(query, key)
-        return scores if bias is None else scores + bias
+        return scores if bias is None else scores + self.alike(bias, scores)
+
+    def alike(self, bias: Tensor, scores: Tensor) -> Tensor:
+        """In the type of the scores."""
+        return bias.to(scores.dtype)
 
     def weights(self, scores: Tensor, allowed: Tensor) -> Tensor:
         """Softmax over what is allowed; nothing where nothing is."""
@@ -284,6 +288,14 @@ class BiasAfterSoftmax(TwoHeads):
         late = self.__dict__["late"]
         weights = super().weights(scores, allowed)
         return weights if late is None else weights + 1e-3 * late.to(weights.dtype)
+
+
+@plant("score_bias_is_used", "a bias of float32 makes weights of float32, and values are of another type")
+class WideBias(TwoHeads):
+    """Works in float32."""
+
+    def alike(self, bias: Tensor, scores: Tensor) -> Tensor:
+        return bias
 
 
 @plant("large_inputs_are_finite", "the exponential of raw scores, without their maximum subtracted")
