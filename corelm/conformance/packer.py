@@ -117,15 +117,16 @@ def documents_are_told_apart(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "packer",
-    statement="Batches are rectangles of at most batch × time, with names for messages.",
-    formula="0 < rows ≤ batch, 0 < columns ≤ time",
-    catches="a row that is too long, a batch without rows",
+    statement="Batches are rectangles of at most batch × time, with names for messages, none of a document without tokens.",
+    formula="0 < rows ≤ batch, 0 < columns ≤ time, d ∈ name(row) ⇒ |d| > 0",
+    catches="a row that is too long, a batch without rows, a document without a token in the name of a row",
     tier="io",
     examples=35,
 )
 def shapes_are_bounded(part: PartUnderTest, draw: Draw) -> None:
     """Shapes and types."""
     packer, inputs = ready(part, draw)
+    empty = {document.name for document in inputs["store"] if not len(document.ids)}
     for batch in epoch(packer, inputs):
         rows, columns = batch.ids.shape
         assert 0 < rows <= inputs["batch"] and 0 < columns <= inputs["time"], f"a batch of {rows} × {columns}"
@@ -133,6 +134,8 @@ def shapes_are_bounded(part: PartUnderTest, draw: Draw) -> None:
         assert batch.targets.shape == batch.ids.shape, "targets of another shape"
         assert len(batch.names) == rows, f"{len(batch.names)} names for {rows} rows"
         assert valid(batch).any(1).all(), "a row without a real token"
+        stray = empty & {document for name in batch.names for document in name.split(", ")}
+        assert not stray, f"a row is named after {min(stray)}, which has no token"
 
 
 @property_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import html
 import io
 import json
@@ -177,9 +178,10 @@ def _strictly(text: str) -> Any:
 
 @property_of(
     "tracker",
-    statement="What it writes can be read: JSON is JSON whatever the figures, pages show what was said and don't obey it.",
-    formula="∀ .json, .jsonl: parse; ∀ .html: no <script> of a note's",
-    catches="NaN in a file that others read, a note that opens a tag",
+    statement="What it writes can be read: JSON is JSON whatever the figures, pages show what was said and don't obey it, and "
+    "all of it is on disk when the run has ended.",
+    formula="∀ .json, .jsonl: parse; ∀ .html: no <script> of a note's; files after close = files when the tracker is gone",
+    catches="NaN in a file that others read, a note that opens a tag, a last line that waits in a buffer",
     tier="io",
     examples=2,
 )
@@ -187,15 +189,22 @@ def files_can_be_read(part: PartUnderTest, draw: Draw) -> None:
     """A run with a loss that is no number, and a note that would like to be a script."""
     tracker = part.bench.subject(part, draw).part
     odd, said = draw.choice("loss", [float("nan"), float("inf"), 1.0]), "<script>kit()</script> & \\u2028 </script>"
-    with _opened(tracker) as (folder, stages):
-        base = stages[0]
+    base = StageSummary("base", "pretrain")
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+        folder = Path(name)
+        tracker.open(folder, copy.deepcopy(RECIPE), [base])
         tracker.stage_start(base)
         for step in (1, 2):
             tracker.step(base, step, 2, {"loss": odd, "learning_rate": 0.1})
         tracker.note(base, said)
         base.status, base.figures, base.reason = "done", {"loss": odd}, said
         tracker.stage_end(base)
-        tracker.close(stages)
+        tracker.close([base])
+        written = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        del tracker
+        gc.collect()
+        late = [path.name for path in written if path.read_bytes() != written[path]]
+        assert not late, f"the run had ended, and {late[0]} was written on when the tracker went"
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             if path.suffix in (".json", ".jsonl"):
                 text = path.read_text(encoding="utf-8")
@@ -382,8 +391,9 @@ def pages_show_earlier_runs(part: PartUnderTest, draw: Draw) -> None:
     installed = [record.load() for record in active().parts("tracker")]
     keepers = [cls for cls in (*installed, part.cls) if cls.recorded(nowhere) is not None]
     pages = []
-    for first in (1.0, 1.5):
+    for first, told in ((1.0, False), (1.5, False), (1.0, True)):
         base, scores = StageSummary("base", "pretrain"), StageSummary("scores", "evaluate")
+        base.seconds = 0.0 if told else base.seconds
         with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
             for keeper in [cls(cls.Config()) for cls in keepers]:
                 keeper.open(Path(name), copy.deepcopy(RECIPE), [base])
@@ -401,3 +411,4 @@ def pages_show_earlier_runs(part: PartUnderTest, draw: Draw) -> None:
             tracker.close([base, scores])
             pages.append({page.name: page.read_text(encoding="utf-8") for page in Path(name).rglob("*.html")})
     assert pages[0] != pages[1], "whatever the earlier run's figures were, the page is the same"
+    assert pages[0] == pages[2], "a stage that was up to date is said to have taken time"

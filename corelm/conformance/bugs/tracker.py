@@ -132,3 +132,12 @@ class ForgetsEarlierRuns(Log):
     def open(self, folder: Path, recipe: Mapping[str, Any], stages: list[StageSummary]) -> None:
         super().open(folder, recipe, stages)
         self.known = {}
+
+
+@plant("files_can_be_read", "lines wait in a buffer until the process goes")
+class WaitsInABuffer(Log):
+    """Whoever looks at a run that has just ended finds it unfinished."""
+
+    def close(self, stages: list[StageSummary]) -> None:
+        self.waiting = (self.folder / "events.jsonl").open("w", encoding="utf-8")
+        self.waiting.write('{"event": "run-end"}\n')
