@@ -116,7 +116,7 @@ def _reads_ahead(part: PartUnderTest) -> str | None:
 
 @property_of(
     "source",
-    statement="Memory does not grow with the data: what was read is given back before more is read.",
+    statement="It streams beneath Python as well: what a library holds of the data is given back before more is read.",
     formula="max memory while n megabytes are read − memory before < n/2",
     catches="a tree of the whole file that nobody prunes, records that are kept",
     tier="stat",

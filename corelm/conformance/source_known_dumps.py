@@ -174,7 +174,8 @@ and <code>a &lt; b</code>.<br>Next <a href="https://example.org">there</a>.</p>
     b
 </code></pre>
 <ul><li>one</li><li><p>two</p><p>more</p><ol><li>in</li><li>side</li></ol></li></ul>
-<blockquote><p>said</p></blockquote><hr><p>end <img src="i.png" alt="I"></p>"""
+<blockquote><p>said</p></blockquote><hr><p>end
+<code>c</code> <img src="i.png" alt="I"></p>"""
 
 WRITTEN: Final = """## Head
 
@@ -199,7 +200,7 @@ if a:
 
 ---
 
-end ![I](i.png)"""
+end `c` ![I](i.png)"""
 
 
 def _post(kind: int, number: int, body: str, **more: str | int) -> str:
