@@ -173,7 +173,7 @@ def _sentencepiece(
     unused = {number for number, kind in enumerate(kinds) if kind == "unused"}
     every_byte = _falls_back(model.byte_fallback, pieces)
     if model.type == "SentencePieceWord":
-        return SentenceWords(pieces, unknown=unknowns[0], every_byte=every_byte, hidden=hidden)
+        return SentenceWords(pieces, unknown=unknowns[0], every_byte=every_byte, hidden=hidden | unused)
     if model.type == "SentencePieceCharacter":
         # Nothing is joined, so that only characters and what the user defined come out.
         hidden |= {number for number, kind in enumerate(kinds) if kind == "normal" and len(pieces[number]) > 1}

@@ -24,7 +24,7 @@ class SentenceWords:
         pieces: spelling of each id.
         unknown: the id for what no piece spells.
         every_byte: whether that is written as bytes.
-        hidden: ids that no text spells: control tokens, bytes, the unknown.
+        hidden: ids that no text spells: control tokens, bytes, the unknown, unused pieces.
     """
 
     def __init__(

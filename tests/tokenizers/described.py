@@ -41,7 +41,7 @@ def model_of(found: Found) -> ScoredPairs | SentenceWords | Unigram:
     options = {"unknown": kinds.index("unknown"), "every_byte": said["byte_fallback"]}
     hidden = ids("control", "byte", "unknown")
     if said["type"] == "SentencePieceWord":
-        return SentenceWords(pieces, hidden=hidden, **options)
+        return SentenceWords(pieces, hidden=[*hidden, *ids("unused")], **options)
     if said["type"] == "SentencePieceUnigram":
         hidden, more = [*hidden, *ids("unused")], {"single": True}
         return Unigram(pieces, scores, hidden=hidden, user_defined=ids("user_defined"), **more, **options)

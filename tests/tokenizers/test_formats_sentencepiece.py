@@ -121,7 +121,7 @@ def unused(data: bytes, every: int) -> bytes:
     return sentencepiece_model.message(model)
 
 
-@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "word"])
 def test_unused_pieces_never_come_out(kind):
     data = unused(trained(kind, "llama"), 3)
     library, encode = sentencepiece.SentencePieceProcessor(model_proto=data), encoder(read(data))
