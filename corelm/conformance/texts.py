@@ -12,6 +12,7 @@ TRAPS: Final = (
     "  ", " .", " ,", "\r\n", "\n\n", "\t", " ", "e\u0301", "\u00e9", "👩‍👩‍👧", "🇫🇷", "ﬁ", "Å", "\u212b", "١٢٣", "1234567",
     "<|endoftext|>", "<|padding|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>", "\u00a0", "\u200b", "\ufeff", "ß", "İ", "'s",
     "don't", "I'LL", "the", "The", " the", "aaa", "aaaa", "abab", "日本語", "नमस्ते", "\x00", "\x7f", "_", "🙂", "\U0010ffff",
+    "\u1112\u1161\u11ab", "\u09c7\u09be",
 )  # fmt: skip
 """Pieces that broke tokenizers elsewhere."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from typing import Any, Final
 
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.texts import TRAPS, text
+from corelm.conformance.tokenizer_maps import character_map
 from corelm.errors import UserError
 
 Json = dict[str, Any]
 
-_SIGNS: Final = "abcdehnrstABST'123 .,!?#-_▁Ġéßſ漢字日🙂<>|k"
+_SIGNS: Final = "abcdehnrstABST'123 .,!?#-_▁Ġéßſ漢字日🙂<>|k한\u09cb"
 _BYTES: Final = tuple(f"<0x{value:02X}>" for value in range(256))
 _ADDED: Final = "<k>"
 _LEVEL: Final = tuple(
@@ -23,12 +25,17 @@ _PATTERNS: Final = (
     *({"String": literal} for literal in (" ", "a", "the", "▁", "  ")),
     *({"Regex": expression} for expression in (r"\s+", r"\p{L}+", r"\d", r"[^\s\p{L}\p{N}]+", r"\w+")),
     {"Regex": r"'s|'t| ?\p{L}+| ?\p{N}+|\s+(?!\S)|\s+"},
+    *({"Regex": expression} for expression in (r"[a[bc]]+", r"[[:alpha:]&&[^ab]]+", r"(?i:THE)|^a", r"\bt|\h{1,2}")),
 )
 _NORMALIZERS: Final[tuple[Json, ...]] = (
     *({"type": name} for name in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt")),
     *({"type": "Strip", "strip_left": left, "strip_right": not left} for left in (False, True)),
     *({"type": "Replace", "pattern": pattern, "content": content} for pattern in _PATTERNS for content in ("", "bc")),
     *({"type": "Prepend", "prepend": prefix} for prefix in ("▁", "x")),
+    *(
+        {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(character_map(random.Random(seed))).decode()}
+        for seed in range(3)
+    ),
     *(
         {
             "type": "BertNormalizer",
@@ -42,7 +49,7 @@ _NORMALIZERS: Final[tuple[Json, ...]] = (
     ),
 )
 _BEHAVIOURS: Final = ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
-_CUTS: Final[tuple[Json, ...]] = (
+CUTS: Final[tuple[Json, ...]] = (
     *({"type": name} for name in ("Whitespace", "WhitespaceSplit", "BertPreTokenizer")),
     *({"type": "ByteLevel", **said} for said in _LEVEL),
     *(
@@ -94,7 +101,7 @@ def description(draw: Draw) -> Json:
         "padding": None,
         "added_tokens": [{"id": len(model["vocab"]), "content": _ADDED, **flags}],
         "normalizer": _sequence(_steps(chance, _NORMALIZERS), "normalizers"),
-        "pre_tokenizer": _sequence(_steps(chance, _CUTS), "pretokenizers"),
+        "pre_tokenizer": _sequence(_steps(chance, CUTS), "pretokenizers"),
         "post_processor": None,
         "decoder": _sequence([*_steps(chance, _SPELLERS), *chance.choice(_JOINERS)], "decoders"),
         "model": model,
@@ -209,7 +216,7 @@ def descriptions_mean_what_they_say(part: PartUnderTest, draw: Draw) -> None:
     told = json.dumps(description(draw))
     tokenizer = _read(part, told)
     library, added = _as_the_library(told), tokenizer.vocab_size - 1
-    for s in (text(draw) + draw.choice("trap", [*TRAPS, _ADDED]), f"a {_ADDED} b{_ADDED}'s 12"):
+    for s in (text(draw) + draw.choice("trap", [*TRAPS, _ADDED]), f"a {_ADDED} b{_ADDED}'s -{_ADDED}1 12"):
         for allow in (False, True):
             wanted = library[allow].encode(s, add_special_tokens=False).ids
             try:

@@ -89,6 +89,20 @@ def most_probable_of_all_ways(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "tokenizer",
+    statement="The probabilities of all pieces are together no more than one.",
+    formula="Σ exp(scoreᵢ) ≤ 1",
+    catches="scores that are counts, rare pieces as probable as common ones, a sum over the wrong pieces",
+    tolerance="Scores rounded to whole multiples of 1/64.",
+    examples=6,
+)
+def probabilities_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
+    """Of what was learnt."""
+    total = math.fsum(math.exp(score) for score in _scores(ready(part, draw)) if score is not None)
+    assert total <= math.exp(1 / 64), f"the probabilities sum to {total}"
+
+
+@property_of(
+    "tokenizer",
     statement="Sampling draws each way to cut a word with its probability to the power of α, and nothing but such ways.",
     formula="P(way) ∝ exp(α Σ score), over all ways",
     catches="pieces drawn one by one without what comes after, α that is ignored, only the best ways",

@@ -133,6 +133,94 @@ def size_is_known_before(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "tokenizer",
+    statement="A text with pieces enough fills the vocabulary that is asked for, and is shorter in ids than in characters.",
+    formula="text rich ⇒ |train(config)| = vocab_size, |encode(text)| < |text|",
+    catches="room that is halved, pieces that are joined of rare characters alone, an error where there is enough",
+    tier="bit",
+    examples=8,
+    excuse=untrainable,
+)
+def rich_texts_fill_the_vocabulary(part: PartUnderTest, draw: Draw) -> None:
+    """Words of few letters, often repeated, one with rare ones; all options but the size as they are by themselves."""
+    chance, size = random.Random(draw.seed()), draw.integer("vocab_size", 290, 330)
+    if "vocab_size" not in part.cls.Config.model_fields or not _joins(ready(part, draw)):
+        raise NotApplicable("it learns no pieces of several characters")
+    told = ["".join(chance.choices("abcdef", k=chance.randint(3, 9))) for _ in range(300)]
+    documents = ["zq", *(" ".join(chance.choices(told, k=12)) for _ in range(100))]
+    tokenizer = part.cls(part.cls.Config.model_validate({"vocab_size": size}))
+    tokenizer.train(documents, SPECIALS)
+    assert tokenizer.vocab_size == size, f"{tokenizer.vocab_size} ids were learnt, {size} asked for"
+    commonest = Counter(word for document in documents for word in document.split()).most_common(20)
+    unknown = [word for word, _ in commonest if tokenizer.unknown in tokenizer.encode(word)]
+    assert tokenizer.unknown is None or not unknown, f"{unknown[:5]} are unknown, though learnt of"
+    ids, characters = (sum(map(len, some)) for some in (tokenizer.encode_batch(documents), documents))
+    assert ids < characters, f"{characters} characters become {ids} ids"
+
+
+def _joins(tokenizer: Tokenizer) -> bool:
+    """Whether a part has learnt a piece of several characters."""
+    outside = {*tokenizer.specials.values(), tokenizer.unknown}
+    return any(len(tokenizer.decode([i]).strip()) > 1 for i in range(tokenizer.vocab_size) if i not in outside)
+
+
+@property_of(
+    "tokenizer",
+    statement="A text too small for the vocabulary is an error; the size that it names can be reached.",
+    formula="train(config, too little) raises, reachable = n ⇒ |train(config[vocab_size = n])| = n",
+    catches="a size that is off by the special tokens, an error after which the next one comes",
+    tier="io",
+    examples=6,
+    excuse=untrainable,
+)
+def small_texts_name_their_size(part: PartUnderTest, draw: Draw) -> None:
+    """A few words, and hundreds of ids more than they give."""
+    if "vocab_size" not in part.cls.Config.model_fields:
+        raise NotApplicable("nothing is said of its size")
+    documents = ("abab abc", "bcab", "the end"[: draw.whole(3, 7)])
+    tokenizer = part.cls(part.cls.Config.model_validate({"vocab_size": 900}))
+    try:
+        tokenizer.train(documents, SPECIALS)
+    except UserError as error:
+        reachable = error.details.get("reachable")
+    else:
+        raise AssertionError(f"{documents} gave {tokenizer.vocab_size} ids without an error")
+    if reachable is None:
+        raise NotApplicable("the error names no size")
+    tokenizer = part.cls(part.cls.Config.model_validate({"vocab_size": reachable}))
+    tokenizer.train(documents, SPECIALS)
+    assert tokenizer.vocab_size == reachable < 900, f"{reachable} is named, training gives {tokenizer.vocab_size}"
+
+
+@property_of(
+    "tokenizer",
+    statement="Where a pattern cuts texts into words, training on texts is training on their words, a document each.",
+    formula="train(x) = train(words(x)) in bytes",
+    catches="pieces across the ends of words, a pattern for encoding that training doesn't have",
+    tier="bit",
+    examples=6,
+    excuse=untrainable,
+)
+def trains_on_words(part: PartUnderTest, draw: Draw) -> None:
+    """Cut by the library tokenizers, as the part's own description says."""
+    import tokenizers
+
+    subject = part.bench.subject(part, draw)
+    told = subject.part.as_tokenizers_json()
+    if getattr(subject.config, "pattern", "none") == "none" or told is None:
+        raise NotApplicable("it has no pattern that cuts texts")
+    cut = tokenizers.Tokenizer.from_str(told).pre_tokenizer.pre_tokenize_str
+    words = tuple(document[start:end] for document in CORPUS for _, (start, end) in cut(document))
+    with folder() as first, folder() as second:
+        subject.part.save(first)
+        train_one(part.cls, subject.config, words).save(second)
+        for path in sorted(first.iterdir()):
+            assert path.read_bytes() == (second / path.name).read_bytes(), (
+                f"{path.name} is another when the texts' words are documents of their own"
+            )
+
+
+@property_of(
+    "tokenizer",
     statement="One that can't be trained says so when it is asked to.",
     formula="trainable = False ⇒ train(…) raises UserError",
     catches="a vocabulary that stays as it was, in silence",

@@ -48,7 +48,7 @@ class Tokenizer(Component):
         * One that is not ``trainable`` comes from ``from_tokenizers_json``, ``from_files`` or ``load``; ``train`` raises
           ``UserError``.
         * What ``to_files`` wrote ``from_files`` reads to the same ids; what a format can't say exactly is a
-          ``UserError``, and nothing is written.
+          ``UserError``, and nothing is written. A format that is written is read, too, as its makers' programs write it.
     Errors: lone surrogates raise ``UserError`` naming the offset; so do bytes that are no UTF-8 unless
     ``every_byte``.
     """

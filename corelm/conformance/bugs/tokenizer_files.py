@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
+from typing import Any
 
 from corelm.conformance.bugs.tokenizer import Pair, Pairs
 from corelm.conformance.planted import plant, reference
@@ -17,8 +19,8 @@ class Writes(Pairs):
 
     @classmethod
     def to_files(cls, tokenizer: Tokenizer, path: Path) -> list[Path] | None:
-        """Pairs and names, where the name ends in .json."""
-        if path.suffix != ".json":
+        """Pairs and names, under one name."""
+        if path.name != "encoder.json":
             return None
         if not isinstance(tokenizer, Pairs):
             raise UserError(f"{path}: it has no pairs", remedy="Write pairs.")
@@ -38,6 +40,8 @@ class Writes(Pairs):
     @classmethod
     def from_files(cls, path: Path) -> Tokenizer | None:
         """What ``to_files`` wrote."""
+        if not path.is_file() or not path.read_bytes().startswith(b'{"pairs"'):
+            return None
         said = json.loads(path.read_text())
         made = cls(cls.Config())
         made.pairs, made.names = [(left, right) for left, right in said["pairs"]], tuple(said["names"])
@@ -70,3 +74,52 @@ class LeavesHalfAFile(Writes):
     def to_files(cls, tokenizer: Tokenizer, path: Path) -> list[Path] | None:
         path.touch()
         raise UserError(f"{path}: it can't be said", remedy="Write something else.")
+
+
+@reference
+class Ranks(Pairs):
+    """Byte pairs that reads tiktoken's files, and leaves what is in them to that library."""
+
+    held: Any = None
+
+    @classmethod
+    def from_files(cls, path: Path) -> Tokenizer | None:
+        """Ranks, and beside them how text is cut."""
+        beside = path.with_name(f"{path.name}.json")
+        if not beside.is_file():
+            return None
+        import tiktoken
+
+        said, made = json.loads(beside.read_text()), cls(cls.Config())
+        lines = [line.split() for line in path.read_text().splitlines() if line]
+        made.names = tuple(said["special_tokens"])
+        made.held = tiktoken.Encoding(
+            "x", pat_str=said["pat_str"], mergeable_ranks=cls.ranks(lines), special_tokens=said["special_tokens"]
+        )
+        return made
+
+    @classmethod
+    def ranks(cls, lines: list[list[str]]) -> dict[bytes, int]:
+        """Rank of each token."""
+        return {base64.b64decode(token): int(rank) for token, rank in lines}
+
+    @property
+    def specials(self) -> dict[str, int]:
+        """As the file says."""
+        return {name: self.held.encode_single_token(name) for name in self.names} if self.held else super().specials
+
+    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
+        """Text to ids."""
+        if self.held:
+            allowed = set(self.names) if allow_special else set[str]()
+            return list(self.held.encode(text, allowed_special=allowed, disallowed_special=()))
+        return super().encode(text, allow_special=allow_special)
+
+
+@plant("files_mean_what_they_say", "the number of a line is taken for its rank")
+class CountsLines(Ranks):
+    """Right, as long as the lines are in order."""
+
+    @classmethod
+    def ranks(cls, lines: list[list[str]]) -> dict[bytes, int]:
+        return {base64.b64decode(token): place for place, (token, _) in enumerate(lines)}

@@ -28,8 +28,8 @@ class Likeliest(Pairs):
     @property
     def scores(self) -> list[float | None]:
         """Made up: short pieces are not the best, nor long ones."""
-        pieces = [-3.0 - (rank * 7 % 11) / 2 for rank in range(len(self.pairs))]
-        return [*[-4.0 - value % 5 for value in range(256)], *pieces, *[None] * len(self.names)]
+        pieces = [-4.0 - (rank * 7 % 11) / 2 for rank in range(len(self.pairs))]
+        return [*[-5.0 - value % 5 for value in range(256)], *pieces, *[None] * len(self.names)]
 
     def edges(self, data: bytes, start: int) -> Iterator[tuple[int, int, float]]:
         """Where each piece that fits ends, its id, its score."""
@@ -91,6 +91,15 @@ class TakesTheFewest(Likeliest):
 
     def edges(self, data: bytes, start: int) -> Iterator[tuple[int, int, float]]:
         return ((end, i, -1.0) for end, i, _ in super().edges(data, start))
+
+
+@plant("probabilities_sum_to_one", "pieces of several bytes are as probable as if there were no others")
+class ForgetsTheBytes(Likeliest):
+    """Each in itself less than one."""
+
+    @property
+    def scores(self) -> list[float | None]:
+        return [None if score is None else score / 2 for score in super().scores]
 
 
 @plant("samples_follow_the_probabilities", "pieces are drawn by their own probability, not by that of what follows")

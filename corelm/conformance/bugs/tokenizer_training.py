@@ -5,9 +5,14 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from pydantic import Field
 
 from corelm.conformance.bugs.tokenizer import Pairs, join
 from corelm.conformance.planted import plant, reference
+from corelm.errors import UserError
+from corelm.kinds.component import ComponentConfig
 from corelm.kinds.tokenizer import END_OF_TEXT
 
 
@@ -112,3 +117,84 @@ class DescribesLess(Describes):
 
     def told(self) -> list[tuple[int, int]]:
         return super().told()[:-8]
+
+
+@plant("rich_texts_fill_the_vocabulary", "half of the room is left empty")
+class LeavesRoom(Pairs):
+    """The other half would be joined as well."""
+
+    def train(self, documents: Iterable[str], specials: Sequence[str] = (END_OF_TEXT,)) -> None:
+        super().train(documents, specials)
+        self.pairs = self.pairs[: len(self.pairs) // 2]
+
+
+@reference
+class NamesItsSize(Pairs):
+    """Byte pairs; where a text is too small for the vocabulary, the error says how large one it gives."""
+
+    def train(self, documents: Iterable[str], specials: Sequence[str] = (END_OF_TEXT,)) -> None:
+        """Name the size."""
+        try:
+            super().train(documents, specials)
+        except UserError as error:
+            raise UserError("too few pairs", reachable=self.reached()) from error
+
+    def reached(self) -> int:
+        """The bytes, the pairs, the special tokens."""
+        return self.vocab_size
+
+
+@plant("small_texts_name_their_size", "special tokens are counted twice")
+class NamesMore(NamesItsSize):
+    """The next error names the same."""
+
+    def reached(self) -> int:
+        return super().reached() + len(self.names)
+
+
+@reference
+class CutsWords(Describes):
+    """Byte pairs inside of words, which are GPT-2's, cut by the library tokenizers."""
+
+    class Config(ComponentConfig):
+        """Options."""
+
+        vocab_size: int = Field(300, ge=257, description="Ids.")
+        pattern: Literal["gpt2"] = Field("gpt2", description="What cuts words.")
+
+    def words(self, text: str) -> list[str]:
+        """One after the other they are the text."""
+        import tokenizers
+
+        cut = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(text)
+        return [text[start:end] for _, (start, end) in cut]
+
+    def train(self, documents: Iterable[str], specials: Sequence[str] = (END_OF_TEXT,)) -> None:
+        """Of words."""
+        super().train([word for document in documents for word in self.words(document)], specials)
+
+    def plain(self, text: str) -> list[int]:
+        """Word by word."""
+        self.to_bytes(text)
+        return [number for word in self.words(text) for number in super(CutsWords, self).plain(word)]
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Bytes that are no UTF-8 aren't cut."""
+        try:
+            return self.plain(data.decode())
+        except UnicodeDecodeError:
+            return super().encode_bytes(data)
+
+    def as_tokenizers_json(self) -> str | None:
+        """With the pattern."""
+        told = json.loads(super().as_tokenizers_json() or "")
+        told["pre_tokenizer"]["use_regex"] = True
+        return json.dumps(told)
+
+
+@plant("trains_on_words", "words are cut for encoding only")
+class TrainsOnTexts(CutsWords):
+    """Pairs across the ends of words are learnt, and never of use."""
+
+    def train(self, documents: Iterable[str], specials: Sequence[str] = (END_OF_TEXT,)) -> None:
+        Pairs.train(self, documents, specials)
