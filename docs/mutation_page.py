@@ -35,7 +35,8 @@ Drawn are mutants of each part's own module, of the modules of its package that 
 what the core computes for that kind: one of each module in turn, in it one of each function, in that one of each sort of
 change. Each runs in a copy of a process in which everything is imported; the function that is changed gets the mutant's
 code there, so that whoever calls it calls the mutant. Two properties are not asked: `same_in_a_fresh_process`, which
-compares copies that all have the mutant, and `cheap_per_step`, which looks at the clock.
+compares copies that all have the mutant, and `cheap_per_step`, which looks at the clock. Nearly all code of tokenizers
+serves many of them: there only those properties of those parts are asked that call the function that is changed.
 
 Some mutants compute the same as the original, or differ where only another machine would go. They are *equivalent*, each
 for a reason given below, and don't count. *Rate* is killed out of the others, *interval* the 95 % interval of Wilson for

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import warm
 from drawing import ROOT, in_order, modules_of, parts_of, path_of
@@ -25,7 +25,29 @@ LEFT_OUT: Final = {
     "cheap_per_step": "it looks at the clock, which other work on the machine changes",
 }
 
+SHARING: Final = {"tokenizer"}
+"""Kinds most of whose code serves many parts: asking all of them everything of every mutant would take days."""
+
+NOTED: Final = 0.1
+"""So many times the usual examples are run there to see which functions a property calls."""
+
+FEW: Final = 3
+
 Key = tuple[str, str, str, str]
+
+
+class Held(NamedTuple):
+    """What a part is held to: the job, the seconds that it takes without a mutant, places of functions that it calls."""
+
+    job: warm.Job
+    seconds: float
+    reached: frozenset[str]
+
+    def calls(self, mutant: Mutant) -> bool:
+        """Whether it calls the function that is changed; where a constant is, anything of its module."""
+        if mutant.outer:
+            return warm.place(mutant.file, mutant.outer) in self.reached
+        return any(place.startswith(f"{mutant.file}:") for place in self.reached)
 
 
 @dataclass
@@ -71,7 +93,8 @@ class Court:
         names = dict.fromkeys(module for part in self.parts for module in modules_of(part))
         self.sources = warm.Sources([(name, path_of(name)) for name in names])
         self.unheld: list[str] = []
-        self._costs: dict[tuple[str, float], list[tuple[warm.Job, float]]] = {}
+        self._held: dict[tuple[str, float], list[Held]] = {}
+        self._passes: dict[tuple[str, str, float], bool] = {}
         gc.collect()
         gc.freeze()  # or every copy would write on every page
 
@@ -94,33 +117,66 @@ class Court:
             module == targets[self.kind][0] and named in targets and named != self.kind and self.kind not in others
         )
 
-    def jobs(self, part: PartUnderTest, factor: float) -> list[tuple[warm.Job, float]]:
-        """What the part is held to, with the seconds that each takes without a mutant; what fails then is left out."""
-        if (part.name, factor) not in self._costs:
+    def jobs(self, part: PartUnderTest, factor: float) -> list[Held]:
+        """What the part is held to without a mutant; what fails then is left out."""
+        if (part.name, factor) not in self._held:
             asked = [(part, prop, factor) for prop in properties(part.kind) if prop.name not in LEFT_OUT]
-            ran = warm.run(asked, through=True)
+            ran = warm.run(asked, sources=self.sources, through=True, noting=self.kind in SHARING)
             if len(ran.seconds) < len(asked):
                 raise RuntimeError(f"{part.label} breaks the process: {ran.by} {ran.reason}")
             broken = [asked[job][1].name for job in ran.failed if asked[job][1].first]
             if broken:
                 raise RuntimeError(f"{part.label} fails {broken[0]} without a mutant: {min(ran.failed.values())}")
             self.unheld += [f"{part.label} {asked[job][1].name}: {reason}" for job, reason in ran.failed.items()]
-            held = [(asked[job], cost) for job, cost in ran.seconds.items() if job not in ran.failed]
-            self._costs[part.name, factor] = held
-        return self._costs[part.name, factor]
+            self._held[part.name, factor] = [
+                Held(asked[job], cost, ran.reached[job]) for job, cost in ran.seconds.items() if job not in ran.failed
+            ]
+        return self._held[part.name, factor]
+
+    def asked(self, mutant: Mutant, factor: float) -> list[Held]:
+        """What may notice a mutant, those first that kill most for their time.
+
+        Where parts share their code, that is what calls the function that is changed: a few examples show what does.
+        Where only few properties do, all others of the part are asked as well, since these may use what a property
+        before has had made and kept. So a mutant may survive that all of the kit would kill, and never the other way.
+        """
+        if self.kind not in SHARING:
+            found = [held for part in self.users[mutant.file] for held in self.jobs(part, factor)]
+            return sorted(found, key=self._worth)
+        found, more = list[Held](), factor / NOTED
+        for part in self.users[mutant.file]:
+            calling = [held for held in self.jobs(part, NOTED) if held.calls(mutant)]
+            found += calling if not 0 < len(calling) <= FEW else self.jobs(part, NOTED)
+        found = [held._replace(job=(*held.job[:2], factor), seconds=more * held.seconds) for held in found]
+        return sorted(found, key=lambda held: (not held.calls(mutant), self._worth(held)))
+
+    def _worth(self, held: Held) -> float:
+        return -(self.tally[held.job[1].name] + 0.3) / (held.seconds + 0.02)
 
     def judge(self, mutant: Mutant, factors: Sequence[float]) -> warm.Ran:
         """Hold every part that uses the module to its properties, with so many times their number of examples."""
         ran = warm.Ran()
         for factor in factors:
-            asked = [pair for part in self.users[mutant.file] for pair in self.jobs(part, factor)]
-            asked.sort(key=lambda pair: -(self.tally[pair[0][1].name] + 0.3) / (pair[1] + 0.02))
-            limits = [10 + 10 * cost for _, cost in asked]
-            ran = warm.run([job for job, _ in asked], sources=self.sources, mutant=mutant, limits=limits)
+            asked = self.asked(mutant, factor)
+            limits = [10 + 10 * held.seconds for held in asked]
+            ran = warm.run([held.job for held in asked], sources=self.sources, mutant=mutant, limits=limits)
+            while ran.failed and not self._stands(asked[min(ran.failed)].job):
+                del limits[min(ran.failed)], asked[min(ran.failed)]
+                ran = warm.run([held.job for held in asked], sources=self.sources, mutant=mutant, limits=limits)
             if ran.status != "survived":
                 break
         self.tally[ran.by] += ran.status == "killed"
         return ran
+
+    def _stands(self, job: warm.Job) -> bool:
+        """Whether the part passes the property without a mutant, with as many examples."""
+        part, prop, factor = job
+        if self.kind not in SHARING:
+            return True  # seen before
+        key = part.name, prop.name, factor
+        if key not in self._passes:
+            self._passes[key] = not warm.run([job]).failed
+        return self._passes[key]
 
     def verdicts(
         self,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib.util
 import json
 import os
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import judging
 import pytest
 import warm
 from drawing import in_order, modules_of, parts_of, path_of
@@ -214,6 +217,44 @@ def test_the_warm_process_stays_as_it_is(halved):
     judged(halved, "TWO = 3")
     judged(halved, "if True:")
     assert (part.cls.forward.__code__, sys.modules["halved_norm"].TWO, os.environ.copy()) == before
+
+
+def test_it_is_noted_what_a_property_calls(halved):
+    part, sources, found = halved
+    (mutant,) = [mutant for mutant in found if mutant.mutated == "if True:"]
+    jobs = [(part, prop, 0.2) for prop in properties("norm") if prop.name in ("second_moment", "roles_are_declared")]
+    ran = warm.run(jobs, sources=sources, through=True, noting=True)
+    held = {jobs[job][1].name: judging.Held(jobs[job], 0.0, reached) for job, reached in ran.reached.items()}
+    assert {name: one.calls(mutant) for name, one in held.items()} == {
+        "second_moment": True,
+        "roles_are_declared": False,
+    }
+    assert not ran.failed and not hasattr(builtins, "__reached__")
+
+
+def test_where_parts_share_their_code_only_what_calls_it_is_asked(monkeypatch):
+    monkeypatch.setattr(judging, "SHARING", {"norm"})
+    monkeypatch.setattr(judging, "FEW", 1)
+    court = Court("norm")
+    first, second = court.parts[:2]
+    mutant = next(mutant for mutant in court.all if mutant.outer and court.users[mutant.file] == [first])
+    calling, other = frozenset({warm.place(mutant.file, mutant.outer)}), frozenset[str]()
+    laws = properties("norm")[:3]
+
+    def jobs(part, factor):
+        return [
+            judging.Held((part, prop, factor), 1.0, reached)
+            for prop, reached in zip(laws, [other, calling, calling], strict=True)
+        ]
+
+    monkeypatch.setattr(court, "jobs", jobs)
+    court.users[mutant.file] = [first, second]
+    asked = court.asked(mutant, 1.0)
+    assert Counter(held.job[1].name for held in asked) == {laws[1].name: 2, laws[2].name: 2}
+    assert {held.job[2] for held in asked} == {1.0} and asked[0].seconds == pytest.approx(10.0)
+    monkeypatch.setattr(judging, "FEW", 2)
+    asked = [held.job[1].name for held in court.asked(mutant, 1.0)]
+    assert asked[-2:] == [laws[0].name] * 2, "what doesn't call it comes last"
 
 
 @pytest.mark.parametrize(

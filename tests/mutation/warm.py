@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import gc
 import json
@@ -49,6 +50,7 @@ class Ran:
         by: the property that failed or hung, and what it said.
         seconds: of processor time per job, for those that were finished.
         failed: jobs that ended with a failure.
+        reached: places of the functions that each job called, where that is noted.
     """
 
     status: str = "survived"
@@ -56,6 +58,7 @@ class Ran:
     reason: str = ""
     seconds: dict[int, float] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
+    reached: dict[int, frozenset[str]] = field(default_factory=dict)
 
 
 class Sources:
@@ -66,6 +69,7 @@ class Sources:
         self.module = {str(path): name for name, path in files}
         self.text = {str(path): path.read_text(encoding="utf-8") for _, path in files}
         self.live: dict[tuple[str, str, int], list[types.FunctionType]] = {}
+        self._written: dict[tuple[str, str, int], types.CodeType | None] = {}
         for thing in gc.get_objects():
             if type(thing) is types.FunctionType and thing.__code__.co_filename in self.text:
                 code = thing.__code__
@@ -75,11 +79,17 @@ class Sources:
         """Whether the code that is to be changed is loaded, and as it stands in the file."""
         if not mutant.outer:
             return mutant.file in self.text
-        live = self.live.get((mutant.file, mutant.function, mutant.outer), [])
-        before = _code(ast.parse(self.text[mutant.file]), mutant)
-        after = _code(mutated(self.text[mutant.file], mutant), mutant)
-        same = all(f.__code__ == before for f in live)
-        return bool(live) and same and after is not None and len(after.co_freevars) == len(before.co_freevars)
+        before = self._as_written(mutant)
+        after = _code(mutated(self.text[mutant.file], mutant), mutant) if before is not None else None
+        return before is not None and after is not None and len(after.co_freevars) == len(before.co_freevars)
+
+    def _as_written(self, mutant: Mutant) -> types.CodeType | None:
+        """The code of the function that is to be changed; None where another is loaded, or none."""
+        key = mutant.file, mutant.function, mutant.outer
+        if key not in self._written:
+            live, code = self.live.get(key, []), _code(ast.parse(self.text[mutant.file]), mutant)
+            self._written[key] = code if live and all(f.__code__ == code for f in live) else None
+        return self._written[key]
 
     def plant(self, mutant: Mutant) -> None:
         """Change this very process: every function made from the code has the mutant's from now on."""
@@ -90,6 +100,22 @@ class Sources:
         else:
             _put_constant(self.module[mutant.file], mutant.function, tree)
 
+    def note_calls(self) -> set[str]:
+        """Change this very process: from now on each of the functions puts its place into what is returned."""
+        reached = builtins.__reached__ = set[str]()  # type: ignore[attr-defined]
+        codes: dict[tuple[str, str, int], types.CodeType] = {}
+        for file, text in self.text.items():
+            waiting: list[Any] = [compile(_Noting(file).visit(ast.parse(text)), file, "exec", dont_inherit=True)]
+            while waiting:
+                code = waiting.pop()
+                codes[file, code.co_qualname, code.co_firstlineno] = code
+                waiting += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
+        for key, live in self.live.items():
+            for function in live:
+                if key in codes and codes[key].co_freevars == function.__code__.co_freevars:
+                    function.__code__ = codes[key]
+        return reached
+
     def announce(self, mutant: Mutant, folder: Path) -> None:
         """Processes that this one starts have the mutant too."""
         written = folder / "mutant.py"
@@ -98,9 +124,43 @@ class Sources:
         os.environ["PYTHONPATH"] = os.pathsep.join([STARTED, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
+class _Noting(ast.NodeTransformer):
+    """Puts before the first statement of each function one that notes the function's place."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        """A function, and those inside of it."""
+        self.generic_visit(node)
+        note = ast.parse(f"__reached__.add({place(self.file, _begin(node))!r})").body[0]
+        for part in ast.walk(note):
+            ast.copy_location(part, node.body[0])
+        node.body.insert(1 if ast.get_docstring(node) is not None else 0, note)
+        return node
+
+
+def _begin(statement: ast.stmt) -> int:
+    """The first line of a statement, with its decorators."""
+    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
+    return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+def place(file: str, line: int) -> str:
+    """Where a function begins."""
+    return f"{file}:{line}"
+
+
 def _code(tree: ast.Module, mutant: Mutant) -> Any:
     """The code of the function that a mutant is in, out of its module's."""
-    waiting = [compile(tree, mutant.file, "exec", dont_inherit=True)]
+    # Compiling the whole module takes ten times as long. What is called on an imported module is compiled otherwise.
+    around = [
+        statement
+        for statement in tree.body
+        if isinstance(statement, ast.Import | ast.ImportFrom | ast.If | ast.Try)
+        or _begin(statement) <= mutant.outer <= (statement.end_lineno or 0)
+    ]
+    waiting = [compile(ast.Module(around, []), mutant.file, "exec", dont_inherit=True)]
     while waiting:
         code = waiting.pop()
         if code.co_qualname == mutant.function and code.co_firstlineno == mutant.outer:
@@ -145,6 +205,7 @@ def run(
     mutant: Mutant | None = None,
     limits: Sequence[float] | None = None,
     through: bool = False,
+    noting: bool = False,
 ) -> Ran:
     """Hold parts to properties in a copy of this process, with a mutant planted there if one is given.
 
@@ -153,13 +214,14 @@ def run(
         sources, mutant: what is planted.
         limits: seconds of processor time that each job may take.
         through: go on after a failure.
+        noting: note which of the sources' functions each job calls.
     """
     folder = Path(tempfile.mkdtemp(prefix="mutant-"))
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _in_the_copy(jobs, sources, mutant, limits, through, writing, folder)
+        _in_the_copy(jobs, sources, mutant, limits, (through, noting), writing, folder)
     os.close(writing)
     try:
         lines, silent = _listen(reading)
@@ -185,6 +247,7 @@ def _judged(jobs: Sequence[Job], lines: Sequence[dict[str, Any]], silent: bool, 
         else:
             job, begun = line["job"], None
             ran.seconds[job] = line["seconds"]
+            ran.reached[job] = frozenset(line["reached"])
             if line["reason"]:
                 ran.failed[job] = line["reason"]
     if ran.failed:
@@ -217,7 +280,7 @@ def _in_the_copy(
     sources: Sources | None,
     mutant: Mutant | None,
     limits: Sequence[float] | None,
-    through: bool,
+    ways: tuple[bool, bool],
     writing: int,
     folder: Path,
 ) -> None:
@@ -243,13 +306,16 @@ def _in_the_copy(
             except Exception as error:
                 say(refused=repr(error))
                 return
+        through, noting = ways
+        reached = sources.note_calls() if noting and sources is not None else set()
         for index, job in enumerate(jobs):
+            reached.clear()
             say(begun=index)
             signal.setitimer(signal.ITIMER_PROF, limits[index] if limits else 0)
             began = time.process_time()
             reason = failure(job)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            say(job=index, seconds=time.process_time() - began, reason=reason)
+            say(job=index, seconds=time.process_time() - began, reason=reason, reached=sorted(reached))
             if reason and not through:
                 break
         say(end=True)
