@@ -137,8 +137,8 @@ class Court:
         """What may notice a mutant, those first that kill most for their time.
 
         Where parts share their code, that is what calls the function that is changed: a few examples show what does.
-        Where only few properties do, all others of the part are asked as well, since these may use what a property
-        before has had made and kept. So a mutant may survive that all of the kit would kill, and never the other way.
+        Where only few properties do, all others of the part are asked as well, since parts keep things for later, too.
+        So a mutant may survive that all of the kit would kill, and never the other way.
         """
         if self.kind not in SHARING:
             found = [held for part in self.users[mutant.file] for held in self.jobs(part, factor)]
