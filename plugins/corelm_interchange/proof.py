@@ -91,14 +91,14 @@ def same_tokens(tokenizer: Tokenizer, folder: Path) -> None:
     """Raise ``UserError`` unless transformers encodes and decodes the same."""
     from transformers import AutoTokenizer
 
-    with _quiet():
+    with _quiet():  # texts longer than the model's context make it warn
         theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    for text in TRAPS:
-        ours, other = tokenizer.encode(text, allow_special=True), theirs.encode(text, add_special_tokens=False)
-        if ours != other:
-            raise UserError(f"transformers encodes {text!r} as {other}, corelm as {ours}")
-        if theirs.decode(other) != tokenizer.decode(ours):
-            raise UserError(f"transformers decodes {other} as {theirs.decode(other)!r}")
+        for text in TRAPS:
+            ours, other = tokenizer.encode(text, allow_special=True), theirs.encode(text, add_special_tokens=False)
+            if ours != other:
+                raise UserError(f"transformers encodes {text!r} as {other}, corelm as {ours}")
+            if theirs.decode(other) != tokenizer.decode(ours):
+                raise UserError(f"transformers decodes {other} as {theirs.decode(other)!r}")
 
 
 @contextmanager
