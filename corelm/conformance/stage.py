@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from corelm.conformance import stage_runs
+from corelm.conformance import stage_outcomes, stage_reading, stage_runs
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.stage_bench import StageBench
 from corelm.kinds.stage import ArtifactType, SectionUse
@@ -13,7 +13,7 @@ MINIMUM = 2
 """So many of these properties must say something about every part of the kind, and hold."""
 
 
-__all__ = ["StageBench", "stage_runs"]
+__all__ = ["StageBench", "stage_outcomes", "stage_reading", "stage_runs"]
 
 
 @property_of(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 import numpy as np
 import torch
@@ -56,6 +58,7 @@ class StageBench(Bench):
             "targets": (["*"],),
             "data": tuple({"source": source} for source in (*docstrings, labelled)),
             "answer_tokens": (4, 8),
+            "merge": (False, True),
         }
         return super().subject(part, draw, **pins)
 
@@ -74,6 +77,8 @@ class StageBench(Bench):
             "limit": None,
             "tokens": 400 if trains else 6,
         }
+        if draw.choice("nothing added", [False, True]):
+            short |= {"adapter": None, "merge": True, "targets": []}
         known = {name: value for name, value in {**short, **pins}.items() if name in part.cls.Config.model_fields}
         return self.subject(part, draw, **known)
 
@@ -89,7 +94,9 @@ class World:
         records: what any data yield, by type.
         checkpoints: where it saves.
         seed: of the stage.
+        template, corpus: whether the recipe has these sections.
         runs: how often it was run.
+        watch: what the last run reported to.
     """
 
     folder: Path
@@ -98,25 +105,35 @@ class World:
     records: dict[str, list[Record]]
     checkpoints: Memory = field(default_factory=Memory)
     seed: int = 0
+    template: bool = True
+    corpus: bool = True
     runs: int = 0
+    watch: Silent = field(default_factory=Silent)
+
+    def without_corpus(self) -> None:
+        """From now on the recipe has no corpus."""
+        self.corpus = False
+        for name in ("corpus", "tokens"):
+            shutil.rmtree(self.folder / name)
 
     def run(self, *, stop_after: int | None = None) -> tuple[Path, dict[str, float]]:
         """Run the stage; where its results are, and its figures."""
         self.runs += 1
         made = self.folder / f"made{self.runs}"
         made.mkdir()
+        self.watch = Silent(stop_after)
         context = _Context(
             name="stage",
             run_folder=self.folder,
             folder=made,
             scratch=self.folder / f"scratch{self.runs}",
             seed=self.seed,
-            watch=Silent(stop_after),
+            watch=self.watch,
             checkpoints=self.checkpoints,
-            recipe={"seed": 0, "corpus": {}, "model": dict(MODEL)},
+            recipe={"seed": 0, "corpus": {} if self.corpus else None, "model": dict(MODEL)},
             model_config=ModelConfig.model_validate(MODEL),
             loaded=False,
-            template_spec=Spec.read("template", "plain"),
+            template_spec=Spec.read("template", "plain") if self.template else None,
             group=ALONE,
             given=self.records,
         )
@@ -135,8 +152,18 @@ class _Context(StageContext):
     given: Mapping[str, list[Record]]
 
     def records(self, data: DataConfig, split: Literal["train", "holdout", "all"] = "train") -> Iterator[Record]:
-        """Of the type that the source yields."""
-        yield from self.given[data.source.part.yields(data.source.config)][: data.limit]
+        """Of the type that the source yields, those on the split's side."""
+        assert split != "holdout" or data.holdout, "it asks for the held-out part of data of which none is held out"
+        found = self.given[yielded(data)][: data.limit]
+        if split != "all" and data.holdout and len(found) > 1:  # a record at least on either side
+            cut = min(math.ceil(data.holdout * len(found)), len(found) - 1)
+            found = found[:cut] if split == "holdout" else found[cut:]
+        yield from found
+
+
+def yielded(data: DataConfig) -> str:
+    """Of which type the records of a section are."""
+    return data.source.part.yields(data.source.config)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -151,7 +178,8 @@ def digests(folder: Path) -> dict[str, str]:
 @contextlib.contextmanager
 def world(part: PartUnderTest, subject: Subject, seed: int, *, optional: bool = True) -> Iterator[World]:
     """Everything that a stage reads, made of a seed; ``optional``: whether roles that may be left out are filled."""
-    with tempfile.TemporaryDirectory(prefix="corelm-stage-") as name:
+    fast = mock.patch.object(os, "fsync", lambda file: None)  # what is here need not outlive the process
+    with fast, tempfile.TemporaryDirectory(prefix="corelm-stage-") as name:
         folder = Path(name)
         template = Spec.read("template", "plain").build()
         tokenizer = Spec.read("tokenizer", "bytes").build()
@@ -221,6 +249,11 @@ def ran(made: World, draw: Draw) -> tuple[dict[str, str], dict[str, float]]:
     except UserError as refusal:
         draw.note("rejected", refusal.message)
         draw.reject()
+
+
+def reads_data(part: PartUnderTest, config: Any) -> bool:
+    """Whether under this config it reads records of its own, or the corpus."""
+    return getattr(config, "data", None) is not None or part.cls.reads_corpus(config) != "never"
 
 
 def finite(figures: Mapping[str, float]) -> bool:

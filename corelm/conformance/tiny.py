@@ -73,12 +73,14 @@ class Silent:
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.steps: list[dict[str, float]] = []
+        self.numbers: list[tuple[int, int]] = []
         self.notes: list[str] = []
         self.stop_after = stop_after
 
     def step(self, step: int, total: int, figures: Mapping[str, float]) -> None:
         """Remember."""
         self.steps.append(dict(figures))
+        self.numbers.append((step, total))
 
     def note(self, message: str) -> None:
         """Remember."""

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,16 @@ class Replaces(Copy):
     def chooses(cls, config: Any) -> Mapping[str, Sequence[str]] | None:
         """Those."""
         return {"maps": config.maps}
+
+    def run(self, context: Any, inputs: Mapping[str, Any]) -> dict[str, float]:
+        """By their doubles."""
+        model = context.open_model(inputs["model"])
+        with torch.no_grad():
+            for name, parameter in model.module.named_parameters():
+                if any(fnmatch(name, pattern) for pattern in self.config.maps):
+                    parameter.mul_(2)
+        context.save_model(model)
+        return {}
 
 
 @plant("chooses_by_its_options", "a string where a list is meant")

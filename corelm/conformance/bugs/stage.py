@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from pydantic import Field
 
 from corelm.conformance.planted import plant, reference
-from corelm.errors import Interrupted
-from corelm.kinds.component import ComponentConfig, Spec, use
+from corelm.errors import Interrupted, UserError
+from corelm.kinds.adapting import adapt_model
+from corelm.kinds.component import ComponentConfig, Problem, Spec, use
 from corelm.kinds.data import DataConfig
 from corelm.kinds.records import Record
-from corelm.kinds.stage import ArtifactType, Stage
+from corelm.kinds.stage import ArtifactType, SectionUse, Stage
 from corelm.kinds.trainer import Trainer
 
 STEPS = 4
+
+
+def number(*things: Any) -> float:
+    """Between 0 and 1, another one for other things."""
+    return int.from_bytes(hashlib.sha256(repr(things).encode()).digest()[:4], "big") / 2**32
 
 
 @reference
@@ -29,7 +35,7 @@ class Nudge(Stage):
         """Options."""
 
         data: DataConfig = Field(description="Any records.")
-        trainer: Spec[Trainer] = Field(use("plain"), description="Not used: the steps are its own.")
+        trainer: Spec[Trainer] = Field(use("plain"), description="Its options say how far a step goes.")
 
     @classmethod
     def inputs(cls, config: Any) -> Mapping[str, ArtifactType]:
@@ -69,7 +75,17 @@ class Nudge(Stage):
     def read(self, context: Any, inputs: Mapping[str, Any]) -> float:
         """A number between 0 and 1 for everything that is read."""
         found = [*context.records(self.config.data), *self.preferences(context, inputs)]
-        return hashlib.sha256(repr(self.taken(found)).encode()).digest()[0] / 256
+        self.require(found)
+        return number(self.taken(found), self.options())
+
+    def require(self, found: list[Record]) -> None:
+        """Something."""
+        if not found:
+            raise UserError("there is nothing to read")
+
+    def options(self) -> Any:
+        """What else the walk depends on."""
+        return self.config.trainer.dump()
 
     def taken(self, found: list[Record]) -> list[Record]:
         """All of it."""
@@ -167,3 +183,47 @@ class ShortRecordsOnly(Nudge):
     def taken(self, found: list[Record]) -> list[Record]:
         assert all(len(repr(record)) < 150 for record in found), "too long"
         return found
+
+
+@plant("nothing_is_refused", "no records are records, too")
+class MakesSomethingOfNothing(Nudge):
+    """A model that nobody has trained."""
+
+    def require(self, found: list[Record]) -> None:
+        pass
+
+
+@plant("reads_what_it_says", "it says that it reads the template, and doesn't")
+class AsksForATemplate(Nudge):
+    """Recipes have to name one for nothing."""
+
+    @classmethod
+    def reads_template(cls, config: Any) -> SectionUse:
+        return "always"
+
+
+@plant("any_recipe_can_be_checked", "it takes the model section for spelt out")
+class ReadsTheModelSection(Nudge):
+    """A crash where a model is loaded."""
+
+    @classmethod
+    def check(cls, config: Any, context: Any) -> Iterator[Problem]:
+        if context["model"]["dim"] < 1:
+            yield Problem((), "the model is too narrow")
+
+
+@plant("options_are_used", "one of its options is never read")
+class IgnoresItsTrainer(Nudge):
+    """Accepted, and that is all."""
+
+    def options(self) -> Any:
+        return None
+
+
+@plant("maps_keep_their_names", "additions stay beside the maps, though it says that it replaces none")
+class LeavesAdditions(Nudge):
+    """Patterns of later stages don't match."""
+
+    def finish(self, context: Any, inputs: Mapping[str, Any], model: Any) -> None:
+        model.record_transform(adapt_model(model.module, Spec.read("adapter", "lora"), targets=[], seed=0))
+        super().finish(context, inputs, model)
