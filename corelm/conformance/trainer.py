@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,9 @@ def padding_changes_nothing(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "trainer",
-    statement="The optimizer is given the gradient of the mean loss of the step's terms, clipped to the norm asked for.",
-    formula="g = ∇(Σ loss/Σ count), g ← g · min(1, c/(‖g‖ + 1e-6))",
+    statement="The optimizer is given the gradient of the mean loss of the step's terms, clipped to the norm asked for; that "
+    "mean is what is told.",
+    formula="l = Σ loss/Σ count, g = ∇l, g ← g · min(1, c/(‖g‖ + 1e-6)); told is l",
     catches="clipping after the step, per parameter or before accumulation; gradients that aren't fresh",
     tolerance="implementations add 1e-6 to the norm, or not",
     examples=6,
@@ -96,15 +97,21 @@ def gradients_are_the_mean_loss(part: PartUnderTest, draw: Draw) -> None:
     clip = draw.choice("clip", [0.05, None, 1e3])
     trainer, documents, seed = built(part, draw, clip=clip), documents_of(draw), draw.seed()
     still = own("optimizer", Descent, learning_rate=0.0)
-    trainer.fit(job(small(seed), documents[:2] * 3, steps=2, accumulate=2, optimizer=still))
+    watch = Silent()
+    result = trainer.fit(job(small(seed), documents[:2] * 3, steps=2, accumulate=2, optimizer=still, watch=watch))
     given = [dict(step) for step in SEEN]
     model = small(seed)
     objective = Spec.read("objective", "completion-only").build()
     batch = joined(documents[:2])
-    (objective.evaluate(model, batch).total / objective.count(batch)).backward()
+    loss = objective.evaluate(model, batch).total / objective.count(batch)
+    loss.backward()
     exact = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     norm = float(torch.stack([g.norm() for g in exact.values()]).norm())
     factor = 1.0 if clip is None else min(1.0, clip / (norm + 1e-6))
+    for told in (*(figures["loss"] for figures in watch.steps), result.figures["loss"]):
+        assert abs(told - float(loss)) < 1e-6 * float(loss), (
+            f"a loss of {told:.6g} is told, the mean of the terms is {loss:.6g}"
+        )
     for number, found in enumerate(given, 1):
         assert set(found) == set(exact), f"parameters without a step: {sorted(set(exact) - set(found))}"
         for name, gradient in exact.items():
@@ -113,9 +120,12 @@ def gradients_are_the_mean_loss(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "trainer",
-    statement="Two processes that share the micro-batches train as one that has them all, whatever their lengths.",
-    formula="fit(2 processes) = fit(1), unequal lengths",
-    catches="a mean per process, which counts the terms of short batches more",
+    statement="Two processes that share the micro-batches train as one that has them all, whatever their lengths. The first "
+    "alone saves and reports, what stops one stops both. One goes on from the checkpoint of two, and two from that of one, "
+    "where the stream is elastic; where it isn't they refuse.",
+    formula="fit(2 processes) = fit(1), unequal lengths; load(2 → 1) and load(1 → 2) + rest = uninterrupted",
+    catches="a mean per process, which counts the terms of short batches more; positions of one process only; two writers "
+    "of one checkpoint",
     tolerance="float64, two steps: sums over processes in another order",
     examples=1,
     excuse=lambda part: None if part.cls.distributed else "it works alone",
@@ -126,22 +136,14 @@ def processes_are_one(part: PartUnderTest, draw: Draw) -> None:
     subject, seed = part.bench.subject(part, draw, device=device), draw.seed() % 2**31
     config = subject.config.model_dump_json(by_alias=True)
     alone = ranks.train(part.cls, config, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        for rank, found in enumerate(ranks.together(part.cls, config, seed, Path(folder))):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for elastic in (False, True):
+            ranks.stop(part.cls, config, seed, folder / f"alone {elastic}", elastic)
+        for rank, found in enumerate(ranks.together(part.cls, config, seed, folder)):
             close(found, alone, f"parameters of process {rank} of two, and of one alone", 1e-10)
-
-
-class _Numbered(Silent):
-    """A watch that remembers steps by their numbers, too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers: list[tuple[int, int]] = []
-
-    def step(self, step: int, total: int, figures: Mapping[str, float]) -> None:
-        """Remember."""
-        super().step(step, total, figures)
-        self.numbers.append((step, total))
+        for elastic in (False, True):
+            ranks.go_on(part.cls, config, seed, folder / f"together {elastic}", elastic, True, alone)
 
 
 @property_of(
@@ -157,7 +159,7 @@ class _Numbered(Silent):
 def rate_follows_the_schedule(part: PartUnderTest, draw: Draw) -> None:
     """Compare the trace."""
     accumulate, schedule = draw.choice("accumulate", [1, 2, 4]), Spec.read("schedule", {"use": "cosine", "warmup": 2})
-    watch = _Numbered()
+    watch = Silent()
     built(part, draw).fit(
         job(small(draw.seed()), documents_of(draw), steps=5, accumulate=accumulate, schedule=schedule, watch=watch)
     )
@@ -208,8 +210,9 @@ class _Breaks:
 
 @property_of(
     "trainer",
-    statement="A loss that isn't finite stops it before the optimizer moves, naming the step and the documents.",
-    formula="loss = NaN ⇒ UserError naming step and documents, p unchanged",
+    statement="A loss that isn't finite stops it before the optimizer moves, naming the step and the documents; no gradient "
+    "is left behind.",
+    formula="loss = NaN ⇒ UserError naming step and documents, p unchanged, no gradients",
     catches="weights full of NaN, an error that says nothing",
     tier="io",
     examples=3,
@@ -223,6 +226,7 @@ def nan_stops_it(part: PartUnderTest, draw: Draw) -> None:
     assert "2" in str(error) and "document 1" in str(error), f"step 2 and document 1 are not named: {error}"
     assert len(SEEN) == 1, "the optimizer moved on a broken loss"
     assert all(p.isfinite().all() for p in model.parameters()), "parameters are broken"
+    assert all(p.grad is None for p in model.parameters()), "the broken step's gradients are left behind"
 
 
 class _Noise:

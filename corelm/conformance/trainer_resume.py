@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
+
+import torch
 
 from corelm.conformance.bench import same_bits
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
@@ -15,9 +18,9 @@ from corelm.kinds.component import Spec
 
 @property_of(
     "trainer",
-    statement="Stopped after any step and gone on with in a fresh process, it ends with the same bits.",
-    formula="stop after k, load, rest = uninterrupted, ∀ k",
-    catches="optimizer, stream position, counters or random state missing from the checkpoint",
+    statement="Stopped after any step and gone on with in a fresh process, it ends with the same bits and tells the same.",
+    formula="stop after k, load, rest = uninterrupted, ∀ k: parameters, buffers and figures",
+    catches="optimizer, stream position, buffers, counters or random state missing from the checkpoint",
     seen="torchtitan#1213, accelerate#2016, accelerate#4071",
     tier="bit",
     examples=5,
@@ -27,22 +30,34 @@ def resumes_bit_exactly(part: PartUnderTest, draw: Draw) -> None:
     trainer, documents, seed = built(part, draw), documents_of(draw), draw.seed()
     optimizer = Spec.read("optimizer", {"use": "adamw", "learning_rate": 0.05})
     dropout = {"attention": {"use": "gqa", "heads": 2, "output_dropout": 0.2}}
-    whole = small(seed, **dropout)
-    trainer.fit(job(whole, documents, steps=4, optimizer=optimizer, accumulate=2))
-    k = draw.integer("k", 1, 3)
-    kept, first, second = Memory(), small(seed, **dropout), small(seed + 1, **dropout)
+    whole, first, second = (_counting(small(start, **dropout)) for start in (seed, seed, seed + 1))
+    wanted = trainer.fit(job(whole, documents, steps=4, optimizer=optimizer, accumulate=2))
+    k, kept = draw.integer("k", 1, 3), Memory()
     stopped = job(first, documents, steps=4, optimizer=optimizer, accumulate=2, checkpoints=kept, watch=Silent(k))
     error = refused(lambda: trainer.fit(stopped))
     assert isinstance(error, Interrupted), f"asked to stop after step {k}, it raised {error!r}"
-    trainer.fit(replace(stopped, model=second, watch=Silent()))
+    found = trainer.fit(replace(stopped, model=second, watch=Silent()))
     assert same_bits(weights(second), weights(whole)), f"stopped after step {k} and gone on with, it ends elsewhere"
+    assert same_bits(list(second.buffers()), list(whole.buffers())), "buffers that move in training begin over"
+    one, other = (
+        {name: value for name, value in result.figures.items() if "second" not in name} for result in (found, wanted)
+    )
+    assert one == other, f"stopped after step {k} and gone on with, it tells {one}, in one piece {other}"
+
+
+def _counting(model: Any) -> Any:
+    """The model with a buffer that counts its passes."""
+    model.register_buffer("passes", torch.zeros(()))
+    model.register_forward_pre_hook(lambda module, given: module.passes.add_(1) and None)
+    return model
 
 
 @property_of(
     "trainer",
-    statement="A finished job, run again, does nothing and ends the same: a checkpoint is saved at the end.",
+    statement="A finished job, run again, does nothing and ends the same: a checkpoint is saved at the end. Of nothing done "
+    "no speed is told.",
     formula="fit(fit(job)) = fit(job)",
-    catches="a last step that is lost or done twice",
+    catches="a last step that is lost or done twice, tokens per second of no tokens",
     tier="bit",
     examples=3,
 )
@@ -55,6 +70,8 @@ def done_stays_done(part: PartUnderTest, draw: Draw) -> None:
     again = trainer.fit(job(second, documents, checkpoints=kept))
     assert result.steps == again.steps == 3, f"{result.steps} and {again.steps} steps of 3"
     assert same_bits(weights(second), weights(first)), "run again, it ends elsewhere"
+    idle = {name: value for name, value in again.figures.items() if "per_second" in name and not value > 0}
+    assert not idle, f"it has done nothing, and tells a speed of it: {idle}"
 
 
 @property_of(
@@ -179,3 +196,47 @@ def chance_follows_the_seed(part: PartUnderTest, draw: Draw) -> None:
     assert losses(5) == first, "the same seed, another result"
     assert losses(6) != first, "another seed, the same result"
     assert len(set(first)) == len(first), "two steps drew the same dropout"
+
+
+@property_of(
+    "trainer",
+    statement="Figures for the table are those that the steps told: the last ones, or means of them.",
+    formula="min ≤ figure ≤ max over the steps told, ∀ figures that steps tell",
+    catches="a mean that begins at nothing and isn't corrected for it, a sum in place of a mean",
+    tolerance="a mean of equal numbers is off by rounding: 10⁻⁹ of their size",
+    examples=3,
+)
+def figures_are_of_the_steps(part: PartUnderTest, draw: Draw) -> None:
+    """Four steps; times are left out."""
+    watch = Silent()
+    told = built(part, draw).fit(job(small(draw.seed()), documents_of(draw), steps=4, watch=watch)).figures
+    for name, figure in told.items():
+        seen = [figures[name] for figures in watch.steps if name in figures and "second" not in name]
+        if not seen:
+            continue
+        slack = 1e-9 * max(map(abs, seen))
+        assert min(seen) - slack <= figure <= max(seen) + slack, f"{name} is {figure}, the steps told {seen}"
+
+
+@property_of(
+    "trainer",
+    statement="A checkpoint of another model is refused in words, and the model stays as it was.",
+    formula="names or shapes differ ⇒ UserError, p unchanged",
+    catches="tensors that are left out because the checkpoint lacks them, a KeyError, half a checkpoint in a model",
+    tier="io",
+    examples=1,
+)
+def another_model_is_refused(part: PartUnderTest, draw: Draw) -> None:
+    """A model with a layer more, one with a layer less, one that is wider."""
+    trainer, documents, seed = built(part, draw), documents_of(draw, 1), draw.seed()
+    kept = {layers: Memory() for layers in (1, 2)}
+    for layers, memory in kept.items():
+        trainer.fit(job(small(seed, layers=layers), documents, steps=1, checkpoints=memory))
+    for made_by, changes in ((1, {"layers": 2}), (2, {"layers": 1}), (1, {"dim": 16})):
+        model = small(seed, **changes)
+        before = weights(model)
+        error = refused(
+            lambda model=model, made_by=made_by: trainer.fit(job(model, documents, checkpoints=kept[made_by]))
+        )
+        assert error is not None, f"the checkpoint of a model of {made_by} layers goes into one with {changes}"
+        assert same_bits(weights(model), before), "a checkpoint that was refused has changed the model"

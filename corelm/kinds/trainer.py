@@ -134,11 +134,12 @@ class Trainer(Component):
         * The gradient norm is clipped once per step, after accumulation.
         * Killed anywhere and run again with the same job, it ends with the same bits. The checkpoint holds
           model, optimizer, stream and counters; a checkpoint is saved at the end as well. Another number of processes
-          goes on from it where the stream is ``elastic``, and is refused where it isn't.
+          goes on from it where the stream is ``elastic``, and is refused where it isn't. That of another model is
+          refused with a ``UserError`` before anything is changed.
         * A loss that isn't finite raises ``UserError`` naming the step and the batch's documents, before
           the optimizer moves; the last checkpoint stays.
         * Where several processes call ``fit`` with the same job, only the first one saves checkpoints and reports; what
-          stops one of them stops all.
+          stops one of them stops all, and all end when the checkpoint is written.
         * Random state of the caller is untouched.
     """
 

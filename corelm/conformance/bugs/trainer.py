@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from pydantic import Field
-from torch import distributed, nn
+from torch import nn
 
 from corelm.conformance.planted import plant, reference
 from corelm.errors import Interrupted, UserError
@@ -60,7 +59,7 @@ class Loop(Trainer):
         optimizer, schedule, stream = (
             self.optimizer(job, trained),
             job.schedule.build(),
-            job.streams(self.processes()),
+            self.shared(job.streams(self.processes())),
         )
         members = self.members({"model": _Weights(job.model.module), "optimizer": optimizer, "stream": stream})
         step = job.checkpoints.restore(members)
@@ -74,14 +73,30 @@ class Loop(Trainer):
             optimizer.step(factor)
             self.clear(optimizer)
             step += 1
-            job.watch.step(step, job.steps, {"loss": total, "learning_rate": optimizer.learning_rate * factor})
+            self.tell(job, step, {"loss": total, "learning_rate": optimizer.learning_rate * factor})
             if self.due(job, step):
-                job.checkpoints.save(step, members)
-            if job.watch.stopping and step < job.steps:
-                job.checkpoints.save(step, members)
+                self.save(job, step, members)
+            if self.stopping(job) and step < job.steps:
+                self.save(job, step, members)
                 raise Interrupted(f"stopped after step {step}")
         self.finish(job, members)
         return TrainingResult(step, {"loss": total})
+
+    def shared(self, stream: Any) -> Any:
+        """The stream as a member of the checkpoint."""
+        return stream
+
+    def tell(self, job: TrainingJob, step: int, figures: dict[str, float]) -> None:
+        """Report."""
+        job.watch.step(step, job.steps, figures)
+
+    def save(self, job: TrainingJob, step: int, members: dict[str, Any]) -> None:
+        """Write a checkpoint."""
+        job.checkpoints.save(step, members)
+
+    def stopping(self, job: TrainingJob) -> bool:
+        """Whether it was asked to stop."""
+        return job.watch.stopping
 
     def due(self, job: TrainingJob, step: int) -> bool:
         """Whether it is time to save."""
@@ -101,7 +116,7 @@ class Loop(Trainer):
 
     def finish(self, job: TrainingJob, members: dict[str, Any]) -> None:
         """Save at the end."""
-        job.checkpoints.save(job.steps, members)
+        self.save(job, job.steps, members)
 
     def factor(self, schedule: Any, step: int, job: TrainingJob) -> float:
         """Of the rate."""
@@ -141,53 +156,6 @@ class Loop(Trainer):
         raise UserError(f"step {step + 1}: the loss is not finite in {batches[0].names}")
 
 
-class _Gloo(Processes):
-    """The processes that a launcher has started."""
-
-    def __init__(self) -> None:
-        self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
-
-
-@reference
-class SharedLoop(Loop):
-    """The same loop in several processes: sums of gradients and of terms are added up."""
-
-    distributed = True
-
-    def processes(self) -> Processes:
-        """Those of the launcher, where there is one."""
-        if "WORLD_SIZE" not in os.environ:
-            return Processes()
-        if not distributed.is_initialized():
-            distributed.init_process_group("gloo")
-        return _Gloo()
-
-    def added(self, value: torch.Tensor) -> torch.Tensor:
-        """Over all processes."""
-        if self.processes().world > 1:
-            distributed.all_reduce(value)
-        return value
-
-    def terms(self, job: TrainingJob, batch: Batch, batches: Sequence[Batch]) -> float:
-        """Of all processes."""
-        return float(self.added(torch.tensor(super().terms(job, batch, batches))))
-
-    def clip(self, parameters: list[nn.Parameter]) -> None:
-        """The sum over all processes."""
-        for p in parameters:
-            if p.grad is not None:
-                self.added(p.grad)
-        super().clip(parameters)
-
-
-@plant("processes_are_one", "the mean of each process's mean")
-class MeanOfRanks(SharedLoop):
-    """Processes with short rows count more."""
-
-    def terms(self, job: TrainingJob, batch: Batch, batches: Sequence[Batch]) -> float:
-        return Loop.terms(self, job, batch, batches) * self.processes().world
-
-
 class _Weights:
     """Parameters as a member of a checkpoint."""
 
@@ -197,8 +165,13 @@ class _Weights:
     def state_dict(self) -> dict[str, Any]:
         return dict(self.module.state_dict())
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
-        return self.module.load_state_dict(state)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if (own := self.shapes(self.module.state_dict())) != (theirs := self.shapes(state)):
+            raise UserError(f"it is of another model: {sorted(own ^ theirs)}")
+        self.module.load_state_dict(state)
+
+    def shapes(self, tensors: dict[str, Any]) -> set[Any]:
+        return {(name, *tensor.shape) for name, tensor in tensors.items()}
 
 
 @plant("accumulation_is_one_batch", "a mean of means (transformers#24725, torchtune#1875)")

@@ -167,3 +167,52 @@ class _FromZero:
     def step(self, step: int, total: int, figures: Any) -> None:
         """One less."""
         self.watch.step(step - 1, total, figures)
+
+
+class _Parameters:
+    """Parameters only, and of those what fits."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: parameter.detach() for name, parameter in self.module.named_parameters()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                if name in state and state[name].shape == parameter.shape:
+                    parameter.copy_(state[name])
+
+
+@plant("resumes_bit_exactly", "buffers are not in the checkpoint")
+class ForgetsBuffers(Loop):
+    """Balances of experts begin over."""
+
+    def members(self, members: dict[str, Any]) -> dict[str, Any]:
+        return {**members, "model": _Parameters(members["model"].module)}
+
+
+@plant("another_model_is_refused", "what the checkpoint lacks stays as it is drawn")
+class TakesWhatFits(ForgetsBuffers):
+    """Half of a model is loaded, and nobody is told."""
+
+
+@plant("figures_are_of_the_steps", "the loss of the table is a sum")
+class SumsTheLoss(Loop):
+    """Longer trainings have larger ones."""
+
+    def fit(self, job: TrainingJob) -> TrainingResult:
+        result = super().fit(job)
+        return replace(result, figures={"loss": result.figures["loss"] * job.steps})
+
+
+@plant("nan_stops_it", "gradients are taken away where all went well")
+class LeavesBrokenGradients(Loop):
+    """NaN in the next training."""
+
+    def leave(self, module: nn.Module, modes: list[bool], wanted: list[bool]) -> None:
+        kept = [p.grad for p in module.parameters()]
+        super().leave(module, modes, wanted)
+        for parameter, gradient in zip(module.parameters(), kept, strict=True):
+            parameter.grad = gradient
