@@ -31,7 +31,7 @@ def _fields(part: PartUnderTest, *names: str) -> str | None:
     formula="reads = never ⇒ run without = run; reads = always ⇒ run without ≠ run; optional ⇒ run without is done",
     catches="never and always exchanged, a template that is asked for and not needed, an option that brings a need",
     tier="bit",
-    examples=3,
+    examples=2,
 )
 def reads_what_it_says(part: PartUnderTest, draw: Draw) -> None:
     """Without the template, and without the corpus."""
@@ -130,7 +130,7 @@ def _as_long_as(tokens: int, record: Record, made: World) -> Record:
     formula="run(∅) → UserError",
     catches="a model of nothing that looks like one that was trained, a division by zero",
     tier="io",
-    examples=3,
+    examples=2,
 )
 def nothing_is_refused(part: PartUnderTest, draw: Draw) -> None:
     """No records, or an empty corpus."""
