@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import tokenizers
 from corelm_tokenizers import formats
 from corelm_tokenizers.formats import gguf_metadata, gguf_vocabulary, sentencepiece_model, tiktoken_ranks, words
+from corelm_tokenizers.formats.checks import STRAY
 from corelm_tokenizers.formats.found import Found
 from corelm_tokenizers.library import spelling
 from described import encoder
@@ -110,6 +112,20 @@ def test_a_merge_with_a_gap_is_named_with_its_line(tmp_path):
     merges[3] = "Q Z"
     with pytest.raises(UserError, match="'QZ', which it makes, has no id"):
         formats.read(gpt2_folder(tmp_path, merges=merges))
+
+
+def test_merges_that_others_need_or_that_the_vocabulary_is_made_of_are_missed(tmp_path):
+    merges = [" ".join(pair) for pair in pairs()["model"]["merges"]]
+    made = {merge.replace(" ", ""): number for number, merge in enumerate(merges)}
+    later, needed = next((n, made[p]) for n, merge in enumerate(merges) for p in merge.split(" ") if p in made)
+    gone = merges[needed].replace(" ", "")
+    message = rf"merges.txt, merge {later + 1} .*: '{re.escape(gone)}', which it joins, is made by no merge"
+    with pytest.raises(UserError, match=message):
+        formats.read(gpt2_folder(tmp_path, merges=merges[:needed] + merges[needed + 1 :]))
+    short = len(merges) - STRAY
+    assert formats.read(gpt2_folder(tmp_path, merges=merges[:short])).description["model"]["merges"]
+    with pytest.raises(UserError, match=rf"merges.txt, after line {short}: it ends, but no merge makes {STRAY + 1} "):
+        formats.read(gpt2_folder(tmp_path, merges=merges[: short - 1]))
 
 
 BAD_GPT2 = {

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from corelm_tokenizers.formats.found import damaged, refused
 from corelm_tokenizers.formats.schema import Json
 from corelm_tokenizers.library import spelling
+
+STRAY: Final = 64
+"""So many tokens that no merge makes may be in a vocabulary of bytes and merges."""
 
 
 def read_json(path: Path) -> Json:
@@ -116,6 +119,38 @@ def check_byte_level(path: Path, merges: Sequence[tuple[str, str]], vocabulary: 
                 f"merge {number} ({' '.join(pair)!r}) joins characters, not bytes as GPT-2 writes them",
                 "Give the model's tokenizer.json, which says what is done with characters.",
             )
+
+
+def check_no_gaps(
+    path: Path, merges: Sequence[tuple[str, str]], vocabulary: Iterable[str], special: Iterable[str], line: int = 1
+) -> None:
+    """Raise ``UserError`` if byte-level merges are missing: a merge could never happen, or many tokens never come.
+
+    A few tokens that no merge makes are no error (RoBERTa has three): they are as dead elsewhere.
+
+    Args:
+        path: the file of the merges.
+        merges: in the order of the file.
+        vocabulary: all tokens.
+        special: those of them that no text spells.
+        line: number of the first merge's line.
+    """
+    known = {left + right for left, right in merges}.union(spelling(), special)
+    for number, pair in enumerate(merges, line):
+        for piece in pair:
+            if piece not in known:
+                raise damaged(
+                    path,
+                    f"merge {number} ({' '.join(pair)!r})",
+                    f"{piece!r}, which it joins, is made by no merge: some are missing",
+                )
+    dead = [piece for piece in vocabulary if piece not in known]
+    if len(dead) > STRAY:
+        raise damaged(
+            path,
+            f"after line {line + len(merges) - 1}",
+            f"it ends, but no merge makes {len(dead):,} tokens of the vocabulary, {dead[0]!r} the first of them",
+        )
 
 
 def check_every_byte(path: Path, tokens: Iterable[bytes]) -> None:

@@ -69,6 +69,7 @@ def describe(ids: Path, merges: Path, config: Mapping[str, Any] | None = None) -
             "Give the model's tokenizer.json.",
         )
     special = special_tokens(vocabulary, pairs)
+    checks.check_no_gaps(merges, pairs, vocabulary, special, line)
     added = [schema.added_token(vocabulary[piece], piece) for piece in special]
     begin, end = vocabulary.get("<s>"), vocabulary.get("</s>")
     around = family in _ROBERTA_LIKE and begin is not None and end is not None
@@ -138,6 +139,7 @@ def write(found: Found, path: Path) -> None:
     special = {token["content"]: token["id"] for token in found.description["added_tokens"]}
     vocabulary = checks.ids_of(path, model.get("vocab", {}) | special if model["type"] == "BPE" else {})
     merges = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model.get("merges", [])]
+    checks.check_no_gaps(merges_path, merges, vocabulary, special)
     said = byte_pairs(vocabulary, merges, words.byte_words([words.GPT2]))
     same = all(said["model"][key] == model.get(key, said["model"][key]) for key in said["model"] if key != "vocab")
     cut = found.description["normalizer"] or words.patterns_of(found.description["pre_tokenizer"])
