@@ -36,6 +36,7 @@ class TokenizersJson(Described):
             library.post_processor = None  # it adds what is not asked for, and moves spans
         added = self._special.get_added_tokens_decoder()
         vocabulary = self._special.get_vocab(with_added_tokens=True)
+        _check_ids(data.get("added_tokens") or (), vocabulary)
         pieces = [""] * (1 + max(vocabulary.values()))
         for piece, number in vocabulary.items():
             pieces[number] = piece
@@ -142,6 +143,20 @@ class TokenizersJson(Described):
         except Exception:  # the library raises nothing more special
             return None
         return made
+
+
+def _check_ids(added: Sequence[Mapping[str, Any]], vocabulary: Mapping[str, int]) -> None:
+    """Raise ``UserError`` where the library gives an added token another id than the file: it does so in silence."""
+    for token in added:
+        stated, given = token["id"], vocabulary[token["content"]]
+        if stated != given:
+            other = next((piece for piece, number in vocabulary.items() if number == stated), None)
+            why = f"which is {other!r}'s" if other is not None else f"but {given} is its place"
+            raise UserError(
+                f"tokenizer.json: the added token {token['content']!r} claims the id {stated}, {why}",
+                remedy="Give the file that the model was trained with; ids of added tokens follow those of the vocabulary.",
+                code="tokenizer-file-damaged",
+            )
 
 
 def _unknown(model: Mapping[str, Any], vocabulary: Mapping[str, int]) -> int | None:

@@ -149,6 +149,20 @@ def test_the_same_file_is_read_shown_and_written(form, tmp_path):
     assert json.loads((tmp_path / "saved" / "part.json").read_text())["use"] == "assembled"
 
 
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(256, r"'<x>' claims the id 256, which is '▁''s"), (999, r"'<x>' claims the id 999, but 264 is its place")],
+)
+def test_an_added_token_that_the_library_would_give_another_id_is_refused(number, message):
+    library = metaspace()
+    library.add_special_tokens(["<x>"])
+    described = json.loads(library.to_str())
+    assert described["added_tokens"][-1]["id"] == 264
+    described["added_tokens"][-1]["id"] = number
+    with pytest.raises(UserError, match=message):
+        TokenizersJson(TokenizersJson.Config())._set(json.dumps(described))
+
+
 def test_our_own_tokenizers_stay_our_own(tmp_path):
     teacher = Spec.read("tokenizer", {"use": "hf-bpe", "vocab_size": 300}).build()
     teacher.train(TRAINING)
