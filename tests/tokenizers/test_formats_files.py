@@ -537,7 +537,7 @@ def test_words_are_cut_as_the_name_says(pre, tmp_path):
     assert formats.read(tmp_path / "y.gguf") == found
 
 
-@pytest.mark.parametrize(("kind", "options"), [("bpe", "llama"), ("unigram", "plain"), ("unigram", "llama")])
+@pytest.mark.parametrize(("kind", "options"), [("bpe", "llama"), ("unigram", "plain")])
 def test_sentence_pieces_in_a_gguf(kind, options, tmp_path):
     gguf, sentencepiece = pytest.importorskip("gguf"), pytest.importorskip("sentencepiece")
     (tmp_path / "x.model").write_bytes(trained(kind, options))
@@ -551,7 +551,17 @@ def test_sentence_pieces_in_a_gguf(kind, options, tmp_path):
         return  # the library takes seconds to read a map of characters
     fields = gguf.GGUFReader(tmp_path / "x.gguf").fields
     assert fields["tokenizer.ggml.tokens"].contents() == [one[0] for one in found.description["model"]["pieces"]]
-    assert fields["tokenizer.ggml.model"].contents() == {"bpe": "llama", "unigram": "t5"}[kind]
+    assert fields["tokenizer.ggml.model"].contents() == "llama"
+    assert fields["general.architecture"].contents() == "llama"  # llama.cpp reads nothing without
+
+
+def test_unigram_with_bytes_is_refused_whoever_wrote_the_gguf(tmp_path):
+    (tmp_path / "x.model").write_bytes(trained("bpe", "llama"))
+    formats.write(formats.read(tmp_path / "x.model"), tmp_path / "x.gguf")
+    values = gguf_metadata.read(tmp_path / "x.gguf", "")
+    gguf_metadata.write(tmp_path / "y.gguf", values | {"tokenizer.ggml.model": "t5"})
+    with pytest.raises(UserError, match="pieces for bytes, which llama.cpp doesn't write"):
+        formats.read(tmp_path / "y.gguf")
 
 
 def test_what_a_gguf_cannot_say_is_refused(tmp_path):

@@ -4,6 +4,10 @@ Keys are those of ggml's ``docs/gguf.md`` under ``tokenizer.``; what they mean i
 models ``gpt2`` (byte-level merges; how words are cut goes by the name in ``tokenizer.ggml.pre``), ``llama``
 (SentencePiece's pairs by score), ``t5`` (SentencePiece's unigram) and ``bert`` (WordPiece) are read. As in llama.cpp
 text is not normalised before ``gpt2`` and ``llama``, whatever the tokenizer that was converted did.
+
+Two things llama.cpp does otherwise on purpose of its own, and nothing in a file says so: before ``bert`` it takes away
+all marks, where BERT takes away those without width; and what it calls detokenising takes spaces away before signs for
+most names of ways to cut.
 """
 
 from __future__ import annotations
@@ -181,6 +185,12 @@ def _llama(values: _Values) -> Found:
 
 def _t5(values: _Values) -> Found:
     """Unigram."""
+    if any(KINDS[kind] == "byte" for kind in values.kinds):
+        raise refused(
+            values.path,
+            "its Unigram has pieces for bytes, which llama.cpp doesn't write: what no piece spells is unknown there",
+            "Give the .model or the tokenizer.json that the GGUF was made from.",
+        )
     flags = {
         "add_dummy_prefix": values.get("add_space_prefix", bool, True),
         "remove_extra_whitespaces": values.get("remove_extra_whitespaces", bool, False),
@@ -240,7 +250,9 @@ def write(found: Found, path: Path) -> None:
     values |= _frame_values(path, said, ids)
     if found.chat_template is not None:
         values["chat_template"] = found.chat_template
-    written = {f"{PREFIX}{key}": value for key, value in values.items()}
+    # llama.cpp reads no vocabulary of a file that names none of its architectures; each model has one of its name.
+    written: dict[str, Any] = {"general.architecture": values["ggml.model"]}
+    written |= {f"{PREFIX}{key}": value for key, value in values.items()}
     gguf_metadata.write(path, written, (f"{PREFIX}ggml.precompiled_charsmap",))
 
 
@@ -273,6 +285,11 @@ def _sentence_values(path: Path, model: SentenceModel) -> dict[str, Any]:
         raise _unsayable(path, "how this SentencePiece model normalises or cuts text")
     if not flags["escape_whitespaces"] or model.treat_whitespace_as_suffix:
         raise _unsayable(path, "what this SentencePiece model does with spaces")
+    kinds = {kind for _, _, kind in model.pieces}
+    if name == "t5" and "byte" in kinds:
+        raise _unsayable(path, "that Unigram falls back to bytes: llama.cpp writes the unknown instead")
+    if "user_defined" in kinds and flags["add_dummy_prefix"]:
+        raise _unsayable(path, "where the first space goes beside user-defined pieces: llama.cpp puts it behind them")
     numbers = {name: number for number, name in KINDS.items()}
     values: dict[str, Any] = {
         "ggml.model": name,

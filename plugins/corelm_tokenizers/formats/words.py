@@ -36,6 +36,19 @@ TEKKEN: Final = (
 )
 """Mistral NeMo and later."""
 
+_ANY_CASE: Final = "'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
+_NOT_LOWER: Final = r"(?:(?=\p{L})[^a-z])"
+_NOT_UPPER: Final = r"(?:(?=\p{L})[^A-Z])"
+_GGML_O200K: Final = (
+    rf"{_BEFORE}{_NOT_LOWER}*{_NOT_UPPER}+(?:{_ANY_CASE})?|{_BEFORE}{_NOT_LOWER}+{_NOT_UPPER}*(?:{_ANY_CASE})?"
+    rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_LINES}"
+)
+"""What llama.cpp makes of o200k: its engine knows the case of ASCII alone, and marks are signs to it."""
+_GGML_TEKKEN: Final = (
+    rf"{_BEFORE}{_NOT_LOWER}*{_NOT_UPPER}+|{_BEFORE}{_NOT_LOWER}+{_NOT_UPPER}*"
+    rf"|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_LINES}"
+)
+
 _DEEPSEEK_MARKS: Final = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
     rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_LINES}"
@@ -71,8 +84,8 @@ _NAMES: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
         "glm4 chatglm-bpe",
     ),
     ((QWEN2,), "qwen2 deepseek-r1-qwen kormo f2llmv2 stablelm2 hunyuan solar-open megrez grok-2"),
-    ((O200K,), "gpt-4o llama4 kanana2 talkie minimax-m2"),
-    ((TEKKEN,), "tekken"),
+    ((_GGML_O200K,), "gpt-4o llama4 kanana2 talkie minimax-m2"),
+    ((_GGML_TEKKEN,), "tekken"),
     (_GROUPED, "deepseek-v3 hunyuan-dense joyai-llm hy_v4"),
     (("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _DEEPSEEK_OTHERS, r"\p{N}"), "deepseek-coder"),
     (
