@@ -216,7 +216,12 @@ class LearnsPieces(Tokenizer):
     def as_tokenizers_json(self) -> str | None:
         """The same tokenizer as a ``tokenizer.json`` of the tokenizers library."""
         self._ready  # noqa: B018 (an untrained one says so)
-        return json.dumps(self._told, ensure_ascii=False, indent=2)
+        told = self._in_librarys_words()
+        return None if told is None else json.dumps(told, ensure_ascii=False, indent=2)
+
+    def _in_librarys_words(self) -> dict[str, Any] | None:
+        """The description, in types that the library has; None where it has no words for it."""
+        return self._told
 
     @classmethod
     def from_tokenizers_json(cls, text: str) -> Self | None:
@@ -232,7 +237,7 @@ class LearnsPieces(Tokenizer):
         except (AttributeError, IndexError, KeyError, TypeError, ValueError, UserError):
             return None
         # What isn't said in exactly these words might mean something else.
-        return made if json.loads(json.dumps(made._told)) == data else None
+        return made if json.loads(json.dumps(made._in_librarys_words())) == data else None
 
     @classmethod
     def _read(cls, data: Any) -> tuple[list[Scored], dict[str, Any]]:

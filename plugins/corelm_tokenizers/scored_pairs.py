@@ -93,8 +93,22 @@ class ScoredPairs:
             start, fused = end, not known
         return tuple(found)
 
-    def parts(self, word: str) -> list[str]:
-        """What a word is cut into: pieces, and single characters that are none."""
+    def merge_of(self, piece: str) -> tuple[str, str] | None:
+        """The two parts that a piece is joined from, whatever stands around; None where it is never joined.
+
+        Inside of a piece neighbours are joined in the same order in every text, since only their scores and their
+        order decide; so the last two parts are always the same.
+        """
+        joined: list[tuple[str, str]] = []
+        return joined[-1] if len(self.parts(piece, joined)) == 1 and joined else None
+
+    def parts(self, word: str, joined_from: list[tuple[str, str]] | None = None) -> list[str]:
+        """What a word is cut into: pieces, and single characters that are none.
+
+        Args:
+            word: without what is done before.
+            joined_from: takes the pairs that are joined, in order.
+        """
         parts = [*self._cut.findall(word), ""]
         after, before = list(range(1, len(parts) + 1)), list(range(-1, len(parts) - 1))
         apart: dict[str, tuple[str, str]] = {}
@@ -118,6 +132,8 @@ class ScoredPairs:
             right = after[left]
             if not parts[left] or not parts[right] or len(parts[left]) + len(parts[right]) != size:
                 continue
+            if joined_from is not None:
+                joined_from.append((parts[left], parts[right]))
             parts[left] += parts[right]
             parts[right] = ""
             after[left], before[after[right]] = after[right], left

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
+from corelm_tokenizers.formats import schema
 from corelm_tokenizers.learnt_pieces import Scored
 from corelm_tokenizers.model import Model
 from corelm_tokenizers.scored_pairs import ScoredPairs
@@ -22,6 +25,7 @@ class ScoredPairsTokenizer(SentencePieces):
     """
 
     family: ClassVar[str] = "fallback-bpe"
+    model_type: ClassVar[str] = "BPE"
 
     def _learn(self, words: Counter[str], room: int) -> Sequence[Scored]:
         alphabet = self._alphabet(words, room)
@@ -36,10 +40,30 @@ class ScoredPairsTokenizer(SentencePieces):
         spelt, scores = zip(*pieces, strict=True)
         return ScoredPairs(spelt, scores, unknown=0, every_byte=True, hidden=range(len(self.outside)))
 
-    def as_tokenizers_json(self) -> str | None:
-        """None: that library joins by merges, and has no words for joining whatever spells a piece."""
-        self._ready  # noqa: B018 (an untrained one says so)
-        return None
+    def _in_librarys_words(self) -> dict[str, Any] | None:
+        """As merges: each piece is joined from the same two parts in every text (``ScoredPairs.merge_of``).
+
+        None where two pieces have one score: of those the leftmost is joined, and merges can't say so.
+        """
+        scores = [float(np.float32(score)) for _, score in self.learnt]
+        if len(set(scores)) < len(scores):
+            return None
+        order = sorted(range(len(scores)), key=lambda place: -scores[place])
+        model = ScoredPairs([piece for piece, _ in self.learnt], scores)
+        found = (model.merge_of(self.learnt[place][0]) for place in order)
+        pieces = [*self.outside, *(piece for piece, _ in self.learnt)]
+        told = schema.pairs_model(
+            {piece: number for number, piece in enumerate(pieces)}, (merge for merge in found if merge is not None)
+        )
+        return {**self._told, "model": {**told, "unk_token": pieces[0], "byte_fallback": True}}
+
+    @classmethod
+    def _read(cls, data: Any) -> tuple[list[Scored], dict[str, Any]]:
+        vocabulary = data["model"]["vocab"]
+        if list(vocabulary.values()) != list(range(len(vocabulary))):
+            raise ValueError("ids aren't in order")
+        first = len(cls.outside)
+        return [(piece, -float(number - first)) for piece, number in vocabulary.items()], {}
 
 
 def kinds_of(pieces: Sequence[Scored]) -> list[tuple[str, float, str]]:

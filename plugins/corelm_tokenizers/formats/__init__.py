@@ -96,6 +96,8 @@ def _may_be_learnt_here(description: Json) -> bool:
     model = description["model"]
     vocabulary = model.get("vocab")
     if model.get("type") == "BPE" and isinstance(vocabulary, dict):
+        if vocabulary.get(BYTES[0]) in (0, 1):
+            return True
         try:
             return pattern_of(description) is not None
         except (AttributeError, IndexError, KeyError, TypeError):
@@ -181,7 +183,7 @@ def save(tokenizer: Tokenizer, path: Path) -> list[Path] | None:
     """
     if _writer(path) is None:
         return None
-    said = _description_of(tokenizer)
+    said = _description_of(tokenizer, for_library=path.name.endswith("tokenizer.json"))
     if said is None:
         raise refused(path, "the tokenizer has no description in the words of tokenizer.json", "Save it as a folder.")
     try:
@@ -193,13 +195,18 @@ def save(tokenizer: Tokenizer, path: Path) -> list[Path] | None:
     return write(Found(said, None if end is None else names[end], template), path)
 
 
-def _description_of(tokenizer: Tokenizer) -> Json | None:
-    """A tokenizer in the schema of ``tokenizer.json``, our own types included; None: it has none."""
+def _description_of(tokenizer: Tokenizer, *, for_library: bool) -> Json | None:
+    """A tokenizer in the schema of ``tokenizer.json``, our own types included; None: it has none.
+
+    Args:
+        tokenizer: what to describe.
+        for_library: in the library's types alone.
+    """
     from corelm_tokenizers.described import Described
     from corelm_tokenizers.learnt_pieces import LearnsPieces
 
     told = tokenizer.as_tokenizers_json()
-    if isinstance(tokenizer, LearnsPieces):
+    if isinstance(tokenizer, LearnsPieces) and not for_library:
         return tokenizer._told
     if isinstance(tokenizer, Described):
         told = tokenizer._text
