@@ -88,7 +88,7 @@ def _comes_back(part: PartUnderTest, tokenizer: Any, name: str, s: str) -> bool:
     catches="a file whose optional field is required, ranks taken for ids, a normaliser's map that is read by half, a "
     "token of the folder's other files that gets another's id",
     tier="bit",
-    examples=60,
+    examples=90,
 )
 def files_mean_what_they_say(part: PartUnderTest, draw: Draw) -> None:
     """Made up, in each format of the field."""

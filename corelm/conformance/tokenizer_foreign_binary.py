@@ -103,7 +103,7 @@ Scored = tuple[str, float, int]
 def _sentence_pieces(chance: random.Random, fallback: bool, kinds: Sequence[int]) -> list[Scored]:
     """The unknown, two control tokens, bytes, and pieces of every kind that is allowed."""
     signs = ["▁", *(sign for sign in _SIGNS if chance.random() < 0.9)]
-    longer = ["".join(chance.choices(signs, k=chance.randint(2, 4))) for _ in range(60)]
+    longer = ["".join(chance.choices(signs, k=chance.randint(2, 4))) for _ in range(100)]
     pieces = dict.fromkeys([*signs, *longer, "▁the", "日" * 50])
     outside: list[Scored] = [("<unk>", 0.0, _UNKNOWN), ("<s>", 0.0, _CONTROL), ("</s>", 0.0, _CONTROL)]
     outside += [(f"<0x{value:02X}>", 0.0, _BYTE) for value in range(256)] if fallback else []
@@ -141,7 +141,7 @@ def _message(fields: Iterable[tuple[int, int | float | bytes]]) -> bytes:
 
 
 def _model(pieces: Sequence[Scored], trainer: dict[int, int], normaliser: dict[int, Any], sparse: bool) -> bytes:
-    """A ``.model``; ``sparse``: fields from the last to the first, without those that say what is so anyway."""
+    """A ``.model``; ``sparse``: fields in another order, without those that say what is so anyway."""
     usual = {3: 1, 24: 0, 35: 0} if trainer else {}
     body: list[tuple[int, bytes]] = []
     for piece, score, kind in pieces:
@@ -150,14 +150,13 @@ def _model(pieces: Sequence[Scored], trainer: dict[int, int], normaliser: dict[i
             fields = [one for one in reversed(fields) if one not in ((2, 0.0), (3, 1))]
         body.append((1, _message(fields)))
     said = {**usual, **trainer}
-    parts: list[tuple[int, dict[int, Any]]] = [(2, said), (3, {3: 1, 4: 1, 5: 1, **normaliser})]
-    if sparse:
-        parts = [
-            (2, {number: value for number, value in said.items() if usual.get(number) != value} | {1000: b"x"}),
-            (3, {number: value for number, value in reversed(normaliser.items()) if value != 1} | {99: 300}),
-        ]
-        return _message([(number, _message(fields.items())) for number, fields in reversed(parts)] + body)
-    return _message(body + [(number, _message(fields.items())) for number, fields in parts])
+    if not sparse:
+        ends = [(2, _message(said.items())), (3, _message({3: 1, 4: 1, 5: 1, **normaliser}.items()))]
+        return _message([*body, *ends])
+    # Nothing in front is a zero byte, by which it would be seen that it is no text.
+    begin = {number: value for number, value in said.items() if usual.get(number) != value} | {1000: b"x"}
+    end = {number: value for number, value in reversed(normaliser.items()) if value != 1} | {99: 300}
+    return _message([(2, _message(begin.items())), *body, (3, _message(end.items()))])
 
 
 def _sentencepiece(data: bytes) -> Callable[[str], list[int]]:
