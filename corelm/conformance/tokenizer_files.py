@@ -112,6 +112,10 @@ def files_mean_what_they_say(part: PartUnderTest, draw: Draw) -> None:
         for s in texts:
             wanted = made.encode(s)
             assert tokenizer.encode(s) == wanted, f"{s!r}, writing {number}: {tokenizer.encode(s)}, wanted {wanted}"
+            if made.decode is not None and tokenizer.unknown not in wanted:
+                theirs, ours = made.decode(wanted), tokenizer.decode(wanted)
+                assert ours == theirs, f"{wanted}, writing {number}, is decoded to {ours!r}, not {theirs!r}"
+        assert tokenizer.frame == made.frame, f"{tokenizer.frame} is put around a text, not {made.frame}"
         for token, i in made.specials.items():
             assert tokenizer.encode(token, allow_special=True) == [i], f"{token} isn't encoded to {i}"
     again = _written_again(part, read[0], made.named)

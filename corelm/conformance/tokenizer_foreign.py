@@ -32,6 +32,8 @@ class Foreign(NamedTuple):
         specials: special tokens and their ids.
         named: a name of the format, under which it is written again.
         words: some of the tokens, as text.
+        frame: what its makers put around a text.
+        decode: what the files' own library makes of ids, where it is asked.
     """
 
     writings: tuple[Writing, ...]
@@ -39,6 +41,8 @@ class Foreign(NamedTuple):
     specials: dict[str, int]
     named: str
     words: tuple[str, ...]
+    frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    decode: Callable[[list[int]], str] | None = None
 
 
 def _put(folder: Path, files: dict[str, str | bytes], read: str) -> Path:
@@ -238,6 +242,7 @@ def tekken(chance: random.Random) -> Foreign:
         specials,
         "tekken.json",
         _texts(ranks),
+        ((specials["<s>"],), ()),
     )
 
 
@@ -279,7 +284,7 @@ def vocab_txt(chance: random.Random) -> Foreign:
         writing({"vocab.txt": lines.replace("\n", "\r\n"), "tokenizer_config.json": config}),
     )
     specials = {piece: number for number, piece in enumerate(pieces[:5])}
-    return Foreign(writings, bert_encoding(pieces, lower), specials, "vocab.txt", tuple(pieces[5:]))
+    return Foreign(writings, bert_encoding(pieces, lower), specials, "vocab.txt", tuple(pieces[5:]), ((2,), (3,)))
 
 
 FORMATS: Final[tuple[Callable[[random.Random], Foreign], ...]] = (gpt2, hub, tiktoken, tekken, vocab_txt)

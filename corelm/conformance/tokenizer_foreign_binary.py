@@ -91,7 +91,9 @@ def gguf_words(chance: random.Random) -> Foreign:
         "ggml.token_type": [*[_CONTROL] * 5, *[1] * (len(pieces) - 5)],
     }
     specials = {piece: number for number, piece in enumerate(pieces[:5])}
-    return Foreign(_in_gguf(chance, values), bert_encoding(pieces, True), specials, "x.gguf", tuple(pieces[5:]))
+    return Foreign(
+        _in_gguf(chance, values), bert_encoding(pieces, True), specials, "x.gguf", tuple(pieces[5:]), ((2,), (3,))
+    )
 
 
 # SentencePiece
@@ -159,9 +161,10 @@ def _model(pieces: Sequence[Scored], trainer: dict[int, int], normaliser: dict[i
     return _message([(2, _message(begin.items())), *body, (3, _message(end.items()))])
 
 
-def _sentencepiece(data: bytes) -> Callable[[str], list[int]]:
+def _sentencepiece(data: bytes) -> tuple[Callable[[str], list[int]], Callable[[list[int]], str]]:
+    """What the library makes of texts, and of ids."""
     made = library("sentencepiece").SentencePieceProcessor(model_proto=data)
-    return lambda s: list(made.encode(s))
+    return lambda s: list(made.encode(s)), lambda ids: str(made.decode(ids))
 
 
 def sentencepiece(chance: random.Random) -> Foreign:
@@ -174,9 +177,9 @@ def sentencepiece(chance: random.Random) -> Foreign:
         normaliser[2] = character_map(chance)
     data = [_model(pieces, trainer, normaliser, sparse) for sparse in (False, True)]
     writings = [writing({name: one}, name) for name, one in zip(("x.model", "x"), data, strict=True)]
-    return Foreign(
-        tuple(writings), _sentencepiece(data[0]), {"<unk>": 0, "<s>": 1, "</s>": 2}, "x.model", _spelt(pieces)
-    )
+    encode, decode = _sentencepiece(data[0])
+    specials = {"<unk>": 0, "<s>": 1, "</s>": 2}
+    return Foreign(tuple(writings), encode, specials, "x.model", _spelt(pieces), decode=decode)
 
 
 def gguf_sentences(chance: random.Random) -> Foreign:
@@ -198,8 +201,11 @@ def gguf_sentences(chance: random.Random) -> Foreign:
     if unigram and chance.random() < 0.6:
         normaliser[2] = character_map(chance)
         values["ggml.precompiled_charsmap"] = [(0, value) for value in normaliser[2]]
-    meant = _sentencepiece(_model(pieces, {3: 1 if unigram else 2, 35: int(fallback)}, normaliser, False))
-    return Foreign(_in_gguf(chance, values), meant, {"<unk>": 0, "<s>": 1, "</s>": 2}, "x.gguf", _spelt(pieces))
+    model = _model(pieces, {3: 1 if unigram else 2, 35: int(fallback)}, normaliser, False)
+    encode, decode = _sentencepiece(model)
+    frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), (2,)) if unigram else ((1,), ())
+    specials = {"<unk>": 0, "<s>": 1, "</s>": 2}
+    return Foreign(_in_gguf(chance, values), encode, specials, "x.gguf", _spelt(pieces), frame, decode)
 
 
 FORMATS: Final[tuple[Callable[[random.Random], Foreign], ...]] = (

@@ -147,8 +147,12 @@ def rich_texts_fill_the_vocabulary(part: PartUnderTest, draw: Draw) -> None:
         raise NotApplicable("it learns no pieces of several characters")
     told = ["".join(chance.choices("abcdef", k=chance.randint(3, 9))) for _ in range(300)]
     documents = ["zq", *(" ".join(chance.choices(told, k=12)) for _ in range(100))]
-    tokenizer = part.cls(part.cls.Config.model_validate({"vocab_size": size}))
+    options = {"longest_piece": 4} if "longest_piece" in part.cls.Config.model_fields else {}
+    tokenizer = part.cls(part.cls.Config.model_validate({"vocab_size": size, **options}))
     tokenizer.train(documents, SPECIALS)
+    pieces = [tokenizer.decode_bytes([i]).decode(errors="replace") for i in range(tokenizer.vocab_size)]
+    longest = max(len(piece) for piece in pieces if set(piece) <= set("abcdefzq "))
+    assert not options or longest <= 4, f"the longest piece is {longest} characters long, it may be 4"
     assert tokenizer.vocab_size == size, f"{tokenizer.vocab_size} ids were learnt, {size} asked for"
     commonest = Counter(word for document in documents for word in document.split()).most_common(20)
     unknown = [word for word, _ in commonest if tokenizer.unknown in tokenizer.encode(word)]
