@@ -95,14 +95,21 @@ class Sources:
     def plant(self, mutant: Mutant) -> None:
         """Change this very process: every function made from the code has the mutant's from now on."""
         tree = mutated(self.text[mutant.file], mutant)
+        self._forget()
         if mutant.outer:
             for function in self.live[mutant.file, mutant.function, mutant.outer]:
                 function.__code__ = _code(tree, mutant)
         else:
             _put_constant(self.module[mutant.file], mutant.function, tree)
 
+    def _forget(self) -> None:
+        """Empty what functions have kept of their results: the mutant's may be others."""
+        for name in self.module.values():
+            _emptied(name)
+
     def note_calls(self) -> set[str]:
         """Change this very process: from now on each of the functions puts its place into what is returned."""
+        self._forget()
         reached = builtins.__reached__ = set[str]()  # type: ignore[attr-defined]
         codes: dict[tuple[str, str, int], types.CodeType] = {}
         for file, text in self.text.items():
@@ -328,11 +335,15 @@ def _in_the_copy(
 
 def _forget() -> None:
     """Empty what the kit keeps for later, so that a job calls all that it depends on."""
-    for name, module in list(sys.modules.items()):
+    for name in list(sys.modules):
         if name.startswith("corelm.conformance."):
-            for thing in vars(module).values():
-                if isinstance(thing, functools._lru_cache_wrapper):
-                    thing.cache_clear()
+            _emptied(name)
+
+
+def _emptied(module: str) -> None:
+    for thing in vars(sys.modules[module]).values():
+        if isinstance(thing, functools._lru_cache_wrapper):
+            thing.cache_clear()
 
 
 def failure(job: Job) -> str:
