@@ -31,13 +31,22 @@ def name_of(part: PartUnderTest) -> str:
     return str(getattr(part.cls, "formula", part.name))
 
 
+def _renamed(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The same model, whose blocks have names of somebody's own."""
+    written = json.dumps(section)
+    for number, name in enumerate(section.get("blocks", {})):
+        written = written.replace(f'"{name}"', f'"kind-{number}"')
+    renamed: dict[str, Any] = json.loads(written)
+    return renamed
+
+
 @property_of(
     "interchange",
     statement="Of the makes of model that are published, those that it can say come back as they were: tensors to the bit, "
     "and the same logits. The format of Hugging Face can say all of them.",
     formula="refuses(m) = None ⇒ read(write(m)) = m, for each m that is published; hugging-face: refuses(m) = None",
     catches="joined maps that are cut elsewhere, a scaling that is lost, layers in another order, a table of words that is "
-    "read the wrong way round",
+    "read the wrong way round, tensors that are found by the name that a recipe gives to a block",
     tier="bit",
     tolerance="tensors are equal; another order of sums may be chosen for logits",
     examples=2,
@@ -46,8 +55,9 @@ def name_of(part: PartUnderTest) -> str:
 def published_models_come_back(part: PartUnderTest, draw: Draw) -> None:
     """Each of them through a folder, in one file or in several."""
     exchange = part.bench.subject(part, draw, compared=10**9).part
-    said, loud = [], draw.choice("logits", [1.0, 30.0])
-    for make, changes in PUBLISHED.items():
+    said, loud, renamed = [], draw.choice("logits", [1.0, 30.0]), draw.choice("names of blocks", ["usual", "own"])
+    for make, usual in PUBLISHED.items():
+        changes = _renamed(usual) if renamed == "own" else usual
         model = tiny(draw.seed(), dtype=torch.float32, vocab=64, **changes)
         with torch.no_grad():
             next(iter(model.head.parameters()), model.embedding.table).mul_(loud)

@@ -110,7 +110,9 @@ class HuggingFace(Interchange):
         form = normal_form(model.section, model.vocab_size)
         family, values = family_for(form, self.config.family)
         ours = {name: tensor.detach() for name, tensor in plain_tensors(model.module)}
-        config, writing = family.config(values), Writing(family, values, form["names"], ours)
+        # Rules of tensors know blocks by the names that the family's own model gives them.
+        names = normal_form(family.section(values))["names"]
+        config, writing = family.config(values), Writing(family, values, names, ours)
         tokenizer = _tokenizer(model)
         ends = _ends(model, tokenizer)
         common = {"bos_token_id": None, "eos_token_id": ends or None, "pad_token_id": ends[0] if ends else None}
