@@ -134,7 +134,10 @@ def _silent(exchange: Any, draw: Draw) -> None:
     scaling = {"use": "yarn", "factor": 32.0, "original_context": 4096, "truncate": False}
     position = {"use": "rope", "theta": 150_000.0, "scaling": scaling}
     _reread(
-        exchange, draw, {**PUBLISHED["gpt-oss"], "position": position}, lambda said: {**said, "rope_parameters": None}
+        exchange,
+        draw,
+        {**PUBLISHED["gpt-oss"], "position": position},
+        lambda said: {key: value for key, value in said.items() if not key.startswith("rope_")},
     )
 
 
