@@ -188,7 +188,7 @@ def module_of(kind: str) -> ModuleType | None:
     if known and known.distribution != "corelm":
         name = getattr(known.load(), "conformance", "")
         return importlib.import_module(name) if name else None
-    name = f"corelm.conformance.{kind}"
+    name = f"corelm.conformance.laws.{kind}"
     return importlib.import_module(name) if importlib.util.find_spec(name) else None
 
 

@@ -23,7 +23,7 @@ from corelm_alignment.ppo import ProximalPolicy, after_stop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corelm.conformance.aligner import Threads
+from corelm.conformance.laws.aligner import Threads
 from corelm.errors import UserError
 from corelm.kinds import IGNORE, Batch, Message, Processes, declared
 

@@ -1,0 +1,1 @@
+"""What each kind of part must satisfy: a module per kind, a folder where there is much to say."""
