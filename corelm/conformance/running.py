@@ -34,6 +34,9 @@ SHRINK_SECONDS: Final = 8.0
 DRAW_SECONDS: Final = 20.0
 """Without a single example that fits together after so long, drawing is given up."""
 
+EXCUSES: Final = 100
+"""After so many examples that a law says nothing about, and none that it does, it says nothing about the part."""
+
 THREAD_SECONDS: Final = 1.0
 """Threads that a part has started must have ended so long after its last example."""
 
@@ -233,6 +236,8 @@ def _examples(
             raise _EnoughError
         if not trail.ran and not trail.excuses and trail.failure is None and now - began > DRAW_SECONDS:
             raise _EnoughError
+        if not trail.ran and len(trail.excuses) >= EXCUSES and trail.failure is None:
+            raise _EnoughError
         _example(part, prop, Draw(data), trail, seconds)
 
     try:
@@ -240,7 +245,7 @@ def _examples(
     except hypothesis.errors.Unsatisfiable:
         return "" if trail.excuses else f"no example could be drawn: {trail.rejected or 'nothing fitted together'}"
     except (AssertionError, hypothesis.errors.HypothesisException, BaseExceptionGroup, _EnoughError):
-        if trail.failure is None:
+        if trail.failure is None and not trail.excuses:
             return f"no example could be drawn: {trail.rejected}" if trail.rejected else traceback.format_exc(limit=2)
     return ""
 
@@ -280,7 +285,10 @@ def may_print(part: PartUnderTest) -> bool:
 def _seeded() -> Iterator[None]:
     """Seed torch for the example, and give the caller's random state back."""
     outside = torch.get_rng_state()
-    torch.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.manual_seed(0)
+    else:  # torch would note for cards that may yet come who asked, which takes longer than many an example
+        torch.default_generator.manual_seed(0)
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ import io
 import locale
 import logging
 import math
+import operator
 import os
 import random
 import signal
@@ -64,7 +65,7 @@ class Watched:
     def same(self, before: Any, after: Any) -> bool:
         """Whether it is as it was."""
         if self.grows:
-            return all(after.get(name) is value for name, value in before.items())
+            return all(map(operator.is_, map(after.get, before), before.values()))
         return before is None or bool(before == after)
 
 

@@ -231,6 +231,7 @@ class LearnsPieces(Tokenizer):
         try:
             data = json.loads(text)
             pieces, options = cls._read(data)
+            check_pieces([*cls.outside, *(piece for piece, _ in pieces[len(cls.outside) :])])
             specials = [token["content"] for token in data["added_tokens"]]
             made = cls(cls.Config(vocab_size=len(pieces) + len(specials), **options))
             made._set(pieces[len(cls.outside) :], specials)

@@ -103,13 +103,13 @@ def test_what_is_left_of_too_few_sentences_is_dropped_and_documents_that_are_sho
 
 
 def test_memory_is_as_declared_whatever_the_length_of_texts():
-    cleaner = build(C4Deduplication, remember=20_000)
+    cleaner = build(C4Deduplication, remember=2_000)
     word = "long " * 20
-    documents = (Text(f"{word}{n} a. {word}{n} b. {word}{n} c. {word}{n} d.", str(n)) for n in range(60_000))
+    documents = (Text(f"{word}{n} a. {word}{n} b. {word}{n} c. {word}{n} d.", str(n)) for n in range(6_000))
     tracemalloc.start()
     try:
-        assert sum(1 for _ in cleaner.clean(documents)) == 60_000
-        # Two tables of 20,000 spans in 32,768 places of eight bytes, and one of half the size while it grows.
-        assert tracemalloc.get_traced_memory()[1] < 2.5 * 8 * 32_768 + 400_000
+        assert sum(1 for _ in cleaner.clean(documents)) == 6_000
+        # Two tables of 2,000 spans in 4,096 places of eight bytes, and one of half the size while it grows.
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * 8 * 4_096 + 100_000
     finally:
         tracemalloc.stop()

@@ -191,7 +191,8 @@ class LibraryTexts(Source):
             tree = ast.parse(text)
         except (SyntaxError, ValueError):
             return ""
-        return "\n\n".join(found.strip() for node in self.nodes(tree) if (found := ast.get_docstring(node)))
+        found = ((ast.get_docstring(node) or "").strip() for node in self.nodes(tree))
+        return "\n\n".join(filter(None, found))
 
     def nodes(self, tree: ast.Module) -> list[Any]:
         """What may have a docstring, in the order of lines."""

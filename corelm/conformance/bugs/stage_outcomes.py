@@ -76,7 +76,7 @@ class Rounds(Nudge):
 
 def _conversations(data: DataConfig) -> Iterator[Problem]:
     if data.source.part.yields(data.source.config) != "conversation":
-        yield Problem(("data",), "this stage reads conversations")
+        yield Problem(("data",), "this stage reads conversations", "Give it a source that yields them.")
 
 
 @plant("every_record_counts", "a row that isn't full is dropped")

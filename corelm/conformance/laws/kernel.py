@@ -166,7 +166,7 @@ def equals_dequantized(part: PartUnderTest, draw: Draw) -> None:
     formula="(rows, inputs) → (rows, outputs), dtype as x",
     catches="a float32 leak, work in place",
     tier="bit",
-    examples=55,
+    examples=78,
 )
 def shape_and_dtype(part: PartUnderTest, draw: Draw) -> None:
     """Look."""
@@ -184,7 +184,7 @@ def shape_and_dtype(part: PartUnderTest, draw: Draw) -> None:
     formula="supports: codes, dtype, device, rows → None or a sentence",
     catches="a crash where the next kernel could have served",
     tier="io",
-    examples=50,
+    examples=51,
 )
 def says_what_it_supports(part: PartUnderTest, draw: Draw) -> None:
     """All kinds of codes and dtypes."""

@@ -309,7 +309,7 @@ def statistics(draw: Draw, inputs: int, *, tokens: int = 64) -> Statistics:
     catches="an update with the wrong sign or the wrong factor, data that are given up for one input that is always zero, a "
     "solver that is made for weights of one type",
     tolerance="Equal results may be summed in another order.",
-    examples=20,
+    examples=96,
     excuse=lambda part: None if part.cls.calibrated else "it looks at no data",
 )
 def calibration_helps(part: PartUnderTest, draw: Draw) -> None:

@@ -132,6 +132,7 @@ def weights_follow_probabilities(part: PartUnderTest, draw: Draw) -> None:
     "their scores are rounded to one or to zero.",
     formula="min p of the chosen ≥ max p of the others, and so for logits",
     catches="the least probable experts, a bias or a group that is not declared, ties of sigmoids that go by number",
+    examples=50,
 )
 def greedy_as_offered(part: PartUnderTest, draw: Draw) -> None:
     """The worst of the chosen against the best of the others; now and then with logits around a hundred."""

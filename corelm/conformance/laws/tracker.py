@@ -130,7 +130,7 @@ def cheap_per_step(part: PartUnderTest, draw: Draw) -> None:
     formula="open ⧺ prefix of a run ⧺ close: no exception",
     catches="a file that isn't open yet, a bar that was never made",
     tier="io",
-    examples=12,
+    examples=20,
 )
 def closes_anywhere(part: PartUnderTest, draw: Draw) -> None:
     """Begin and stop."""
@@ -268,7 +268,7 @@ def _kill(folder: Path, tracker: Any) -> None:
     formula="recorded(folder)[stage][step] = figures; resumed from s: what was told beyond s before is replaced",
     catches="a last step that is missing, figures of one stage under another, a curve that doubles back after a resume",
     tier="bit",
-    examples=8,
+    examples=13,
 )
 def figures_can_be_read_back(part: PartUnderTest, draw: Draw) -> None:
     """A run that is cut off after its checkpoint, and one that goes on from there."""

@@ -97,7 +97,7 @@ def order_is_drawn(part: PartUnderTest, draw: Draw) -> None:
     catches="duplicates per rank, a lost remainder, more ranks than batches",
     seen="datasets#5360, datasets#8568",
     tier="bit",
-    examples=25,
+    examples=30,
 )
 def ranks_partition(part: PartUnderTest, draw: Draw) -> None:
     """Worlds up to four."""
@@ -115,7 +115,7 @@ def ranks_partition(part: PartUnderTest, draw: Draw) -> None:
     formula="state of W ranks after k rounds, loaded into W′: rank r has batches kW + r, kW + r + W′, …",
     catches="a position per process, so that a run can't move to another machine without losing or doubling data",
     tier="bit",
-    examples=35,
+    examples=36,
 )
 def goes_on_in_another_world(part: PartUnderTest, draw: Draw) -> None:
     """Worlds up to four, two epochs."""
@@ -142,7 +142,7 @@ def goes_on_in_another_world(part: PartUnderTest, draw: Draw) -> None:
     formula="batches after b ← 0 = batches",
     catches="a view of the store or of a buffer that is filled again",
     tier="bit",
-    examples=28,
+    examples=29,
 )
 def batches_are_ones_own(part: PartUnderTest, draw: Draw) -> None:
     """Every batch is overwritten once it was read."""

@@ -184,7 +184,8 @@ def sentencepiece(chance: random.Random) -> Foreign:
 
 def gguf_sentences(chance: random.Random) -> Foreign:
     """Both of SentencePiece's models that llama.cpp knows."""
-    unigram, fallback = chance.random() < 0.5, chance.random() < 0.5
+    unigram = chance.random() < 0.5
+    fallback = not unigram and chance.random() < 0.5  # for llama.cpp, what no piece of a Unigram spells is unknown
     pieces = _sentence_pieces(chance, fallback, (1, 1, 1, _UNUSED) if unigram else (1,))
     space, trims = chance.random() < 0.5, unigram and chance.random() < 0.5
     values: Json = {
