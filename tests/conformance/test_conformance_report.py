@@ -14,7 +14,7 @@ from corelm.conformance.framework import NotApplicable, PartUnderTest, Property
 from corelm.conformance.minimum import minimum, shortfall
 from corelm.conformance.page import page
 from corelm.conformance.report import Report, explain
-from corelm.conformance.running import hold, pending
+from corelm.conformance.running import EXCUSES, hold, pending
 from corelm.conformance.sequence import Options, blocker, held, outcome_of
 from corelm.kinds import KINDS
 from corelm.registration import Failure, Record, Registry, active, using
@@ -200,3 +200,20 @@ def test_a_strangers_part_is_named_with_its_distribution():
         report = run("norm/odd-one")
     assert explain(report.failures[0]).startswith("norm/odd-one (acme-parts 1.5) fails loads\n")
     assert report.data()["outcomes"][0]["from"] == "acme-parts 1.5"
+
+
+@pytest.mark.parametrize("speaks_at", [None, 3, EXCUSES // 2])
+def test_a_law_that_says_nothing_for_long_is_asked_no_more(speaks_at):
+    calls = []
+
+    def rare(part, draw):
+        draw.integer("n", 0, 10**9)
+        calls.append(1)
+        if speaks_at is None or len(calls) < speaks_at:
+            raise NotApplicable("it is too quiet")
+
+    outcome = hold(PART, law("rare", rare), examples=4 * EXCUSES)
+    if speaks_at is None:
+        assert (outcome.status, outcome.reason, len(calls)) == ("not-applicable", "it is too quiet", EXCUSES)
+    else:
+        assert (outcome.status, len(calls)) == ("passed", 4 * EXCUSES)
