@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -11,8 +10,8 @@ from typing import Any, Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from corelm.conformance.framework import Draw
-from corelm.conformance.strategies import Undrawable, draw_options
+from corelm.conformance.chance import Chance
+from corelm.conformance.strategies import draw_options
 from corelm.kinds.component import Spec, nested_specs
 from corelm.kinds.mask import MaskFacts
 from corelm.model.config import LayerConfig, ModelConfig
@@ -46,29 +45,6 @@ DEEPEST: Final = 3
 T = TypeVar("T")
 Part = tuple[str, str]
 Pair = tuple[Part, Part]
-
-
-class Chance(Draw):
-    """Draws by a seed instead of hypothesis: no shrinking, and thousands in a second."""
-
-    def __init__(self, *seed: object) -> None:
-        super().__init__(None)
-        self._random = random.Random("/".join(map(str, seed)))
-
-    def pick(self, options: Sequence[T]) -> T:
-        """One of the options."""
-        return self._random.choice(options)
-
-    def whole(self, low: int, high: int) -> int:
-        """A whole number, both ends included."""
-        return self._random.randint(low, high)
-
-    def note(self, label: str, value: Any) -> None:
-        """The recipe itself is the story."""
-
-    def reject(self) -> Any:
-        """A required field that can't be made up."""
-        raise Undrawable
 
 
 def recipe(model: dict[str, Any], stages: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal, NoReturn, TypeVar
 
 import torch
@@ -155,6 +155,12 @@ def known(kind: str) -> list[Property]:
     return sorted(found, key=lambda p: not p.first)
 
 
+@cache
+def _integers(low: int, high: int) -> st.SearchStrategy[int]:
+    """The same strategy each time: to make one takes longer than to draw from it."""
+    return st.integers(low, high)
+
+
 class Draw:
     """Draws the choices of one example and remembers them for the report."""
 
@@ -165,7 +171,7 @@ class Draw:
 
     def of(self, label: str, strategy: st.SearchStrategy[T]) -> T:
         """Draw from a hypothesis strategy."""
-        value: T = self._data.draw(strategy)
+        value = self.quiet(strategy)
         self.note(label, value)
         return value
 
@@ -175,29 +181,36 @@ class Draw:
 
     def choice(self, label: str, options: Sequence[T]) -> T:
         """Draw one of the options; simpler ones first."""
-        return self.of(label, st.sampled_from(list(options)))
+        value = self.pick(options)
+        self.note(label, value)
+        return value
 
     def integer(self, label: str, low: int, high: int) -> int:
         """Draw a whole number, both ends included."""
-        return self.of(label, st.integers(low, high))
+        value = self.whole(low, high)
+        self.note(label, value)
+        return value
 
     def quiet(self, strategy: st.SearchStrategy[T]) -> T:
         """Draw without a note."""
-        drawn: T = self._data.draw(strategy)
+        # Not data.draw, which looks at Python's random state each time; what examples do to it is watched anyway.
+        drawn: T = self._data.conjecture_data.draw(strategy)
         return drawn
 
     def pick(self, options: Sequence[T]) -> T:
         """One of the options, without a note."""
-        return self.quiet(st.sampled_from(options))
+        if not options:
+            raise ValueError("there is nothing to choose from")
+        return options[self.whole(0, len(options) - 1)]
 
     def whole(self, low: int, high: int) -> int:
         """A whole number, both ends included, without a note."""
-        return self.quiet(st.integers(low, high))
+        return self.quiet(_integers(low, high))
 
     def seed(self) -> int:
         """A seed for tensors, another one each time even in the simplest example; not part of the report's story."""
         self._seeds += 1
-        return self.quiet(st.integers(0, 2**31 - 1)) * 1009 + self._seeds
+        return self.whole(0, 2**31 - 1) * 1009 + self._seeds
 
     def generator(self) -> torch.Generator:
         """A random generator seeded by the example."""

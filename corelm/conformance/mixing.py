@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from corelm.conformance.assembled import exercise
-from corelm.conformance.covering import Chance, Pair, allowed, covering, meeting, recipe, validated
+from corelm.conformance.chance import Chance
+from corelm.conformance.covering import Pair, allowed, covering, meeting, recipe, validated
 from corelm.conformance.strategies import draw_options, draw_spec
 from corelm.model.config import LayerConfig, ModelConfig
 from corelm.recipe.checks import vocab_size

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Any, Final, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
 import torch
-from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
 from corelm.conformance.bench import Bench, Subject, close, initialise, same_bits
+from corelm.conformance.chance import Chance
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.strategies import Undrawable, draw_options, draw_value, problems_of
 from corelm.errors import UserError
@@ -23,45 +22,6 @@ ATTEMPTS: Final = 40
 """Pairs of configs that differ in one option, before it is said to do nothing; one that shows most often takes one."""
 
 T = TypeVar("T")
-
-
-class Chance(Draw):
-    """Draws from a seed, without a limit and without shrinking, for laws of the sort "at least once in many tries"."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(None)
-        self._random = random.Random(seed)
-
-    def pick(self, options: Sequence[T]) -> T:
-        """One of the options."""
-        return self._random.choice(list(options))
-
-    def choice(self, label: str, options: Sequence[T]) -> T:
-        """One of the options."""
-        return self.pick(options)
-
-    def whole(self, low: int, high: int) -> int:
-        """A whole number, both ends included."""
-        return self._random.randint(low, high)
-
-    def integer(self, label: str, low: int, high: int) -> int:
-        """A whole number, both ends included."""
-        return self.whole(low, high)
-
-    def seed(self) -> int:
-        """Of a tensor."""
-        return self.whole(0, 2**40)
-
-    def of(self, label: str, strategy: st.SearchStrategy[T]) -> T:
-        """Strategies need hypothesis; there is always another attempt."""
-        raise Undrawable
-
-    def note(self, label: str, value: Any) -> None:
-        """Only what fails is told."""
-
-    def reject(self) -> NoReturn:
-        """On to the next attempt."""
-        raise Undrawable
 
 
 def _not_observed(part: PartUnderTest) -> str | None:

@@ -65,7 +65,7 @@ class Watched:
     def same(self, before: Any, after: Any) -> bool:
         """Whether it is as it was."""
         if self.grows:
-            return all(map(operator.is_, map(after.get, before), before.values()))
+            return before is after or all(map(operator.is_, map(after.get, before), before.values()))
         return before is None or bool(before == after)
 
 
@@ -151,6 +151,15 @@ def _filters_restore(filters: tuple[Any, ...]) -> None:
 
 def _namespace(owner: Any, name: str) -> Watched:
     """Functions that a part might replace by its own."""
+    kept: dict[str, Any] = {}
+
+    def get() -> dict[str, Any]:
+        """A copy; the one of last time where nothing has changed since, which is nearly always."""
+        nonlocal kept
+        now = vars(owner)
+        if len(now) != len(kept) or not all(map(operator.is_, now.values(), kept.values())):
+            kept = dict(now)
+        return kept
 
     def put(state: dict[str, Any]) -> None:
         for key, value in state.items():
@@ -158,7 +167,7 @@ def _namespace(owner: Any, name: str) -> Watched:
                 setattr(owner, key, value)
 
     advice = "call your own function, don't replace theirs"
-    return Watched(name, lambda: dict(vars(owner)), put, _names, True, advice, grows=True)
+    return Watched(name, get, put, _names, True, advice, grows=True)
 
 
 _GENERATOR = "use a generator of your own"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from functools import cache
+from typing import Final
 
 from hypothesis import strategies as st
 
@@ -32,7 +33,8 @@ def text(draw: Draw, label: str = "text") -> str:
     return draw.of(label, _text())
 
 
-def _text() -> Any:
+@cache
+def _text() -> st.SearchStrategy[str]:
     scalars = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
     joined = "".join(CORPUS)
     slices = st.tuples(st.integers(0, len(joined)), st.integers(1, 30)).map(lambda s: joined[s[0] : s[0] + s[1]])
@@ -42,7 +44,12 @@ def _text() -> Any:
 
 def words(draw: Draw, label: str = "word") -> str:
     """A short word that merges apply to."""
+    return draw.of(label, _words())
+
+
+@cache
+def _words() -> st.SearchStrategy[str]:
     pieces = st.sampled_from(
         ["aaa", "a", "aa", "aaaaa", "b", "an", "ab", "t", "h", "e", "th", "he", "re", "n", "ana", "s"]
     )
-    return draw.of(label, st.lists(pieces, max_size=9).map("".join))
+    return st.lists(pieces, max_size=9).map("".join)

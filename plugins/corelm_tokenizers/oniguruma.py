@@ -87,7 +87,7 @@ class Expression:
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
-        self._compiled = compiled(_Translation(pattern).whole(), pattern)
+        self._compiled = compiled(_translated(pattern), pattern)
 
     def matches(self, text: str) -> Bounds:
         """Places of the matches, from left to right; an empty one never at the end of the one before."""
@@ -127,6 +127,12 @@ def compiled(translated: str, pattern: str) -> regex.Pattern[str]:
         return regex.compile(translated, regex.V1)
     except regex.error as error:
         raise refused(pattern, f"it is no pattern: {error}") from error
+
+
+@cache
+def _translated(pattern: str) -> str:
+    """The pattern for ``regex``; those of whole alphabets take a quarter of a second."""
+    return _Translation(pattern).whole()
 
 
 def refused(pattern: str, why: str) -> UserError:

@@ -12,10 +12,10 @@ import torch
 from pydantic import ValidationError
 
 from corelm.conformance.bench import Subject, recipe
+from corelm.conformance.chance import Chance
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
 from corelm.conformance.laws.stage.bench import World, world, yielded
 from corelm.conformance.laws.stage.runs import HEADS
-from corelm.conformance.options import Chance
 from corelm.conformance.strategies import Undrawable, draw_value, problems_of
 from corelm.conformance.tiny import Memory
 from corelm.errors import UserError
