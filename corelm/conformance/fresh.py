@@ -7,12 +7,12 @@ part, reads one part per line from its standard input, and holds each in a copy 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import hashlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -35,7 +35,9 @@ def digests(kind: str, target: str) -> list[str]:
     """
     running = [_process(hash_seed, os.getpid()) for hash_seed in HASH_SEEDS]
     try:
-        answers = [_answer(process) for process in [_asked(process, kind, target) for process in running]]
+        for process in running:  # all are asked before the first is waited for, so that they work at once
+            _ask(process, kind, target)
+        answers = [_answer(process) for process in running]
     except BaseException:  # an answer may still be under way: these can't be asked again
         for process in running:
             process.kill()
@@ -66,18 +68,22 @@ def _process(hash_seed: str, owner: int) -> subprocess.Popen[str]:
     return process
 
 
-def _asked(process: subprocess.Popen[str], kind: str, target: str) -> subprocess.Popen[str]:
+def _ask(process: subprocess.Popen[str], kind: str, target: str) -> None:
     assert process.stdin is not None
     process.stdin.write(json.dumps({"kind": kind, "target": target, "folder": os.getcwd()}) + "\n")
     process.stdin.flush()
-    return process
 
 
 def _answer(process: subprocess.Popen[str]) -> dict[str, str]:
     assert process.stdout is not None
     line = process.stdout.readline()
-    answer: dict[str, str] = json.loads(line) if line else {"complaint": f"it ended with {process.wait()}"}
+    answer: dict[str, str] = json.loads(line) if line else _ended(process.wait())
     return answer
+
+
+def _ended(code: int) -> dict[str, str]:
+    """The complaint about a process that ended without an answer."""
+    return {"complaint": f"it ended with {code if code >= 0 else signal.Signals(-code).name}"}
 
 
 def main() -> None:
@@ -97,17 +103,14 @@ def _in_a_copy(question: dict[str, str]) -> dict[str, str]:
     if copy == 0:
         try:
             os.close(reading)
-            answer = {"complaint": "it ended itself"}
-            with contextlib.suppress(BaseException):
-                answer = _exercised(question)
-            os.write(writing, json.dumps(answer).encode())
+            os.write(writing, json.dumps(_exercised(question)).encode())
         finally:
-            os._exit(0)
+            os._exit(0)  # whatever happens, the copy must not read the next question
     os.close(writing)
     with os.fdopen(reading, "rb") as told:
         words = told.read()
-    ended = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
-    return json.loads(words) if words else {"complaint": f"it ended with {ended}"}
+    code = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+    return json.loads(words) if words else _ended(code)
 
 
 def _exercised(question: dict[str, str]) -> dict[str, str]:
@@ -115,7 +118,7 @@ def _exercised(question: dict[str, str]) -> dict[str, str]:
     try:
         os.chdir(question["folder"])
         return {"digest": _digest(question["kind"], question["target"])}
-    except (Exception, SystemExit):
+    except BaseException:  # parts may also try to exit, when they are imported too
         return {"complaint": traceback.format_exc()[-2000:]}
 
 
@@ -132,7 +135,7 @@ def _digest(kind: str, target: str) -> str:
     property_of("fresh", statement="", catches="")(exercise)
     outcome = hold(part, known("fresh")[0], examples=5, seed=11)
     if outcome.status != "passed":
-        raise SystemExit(outcome.reason)
+        raise AssertionError(outcome.reason)
     return digest.hexdigest()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Iterable
 
 import pytest
@@ -16,6 +18,20 @@ class Ending(Pairs):
 
     def train(self, documents: Iterable[str], specials=("<|endoftext|>",)) -> None:
         os._exit(3)
+
+
+class Killed(Pairs):
+    """Dies by a signal, as one that crashes does."""
+
+    def train(self, documents: Iterable[str], specials=("<|endoftext|>",)) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Leaving(Pairs):
+    """Would like to exit."""
+
+    def train(self, documents: Iterable[str], specials=("<|endoftext|>",)) -> None:
+        sys.exit("no time for pairs")
 
 
 class Raising(Pairs):
@@ -40,7 +56,15 @@ def test_hash_seeds_show_what_is_hashed():
     assert first != second
 
 
-@pytest.mark.parametrize(("part", "told"), [(Ending, "ended with 3"), (Raising, "no pairs today")])
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (Ending, "ended with 3"),
+        (Killed, "ended with SIGKILL"),
+        (Leaving, "SystemExit: no time for pairs"),
+        (Raising, "RuntimeError: no pairs today"),
+    ],
+)
 def test_what_goes_wrong_there_is_told_and_the_next_part_is_served(part, told):
     with pytest.raises(AssertionError, match=told):
         fresh.digests("tokenizer", _where(part))
