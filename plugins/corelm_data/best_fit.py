@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int
 from pydantic import Field
 
-from corelm.kinds import BatchStream, ComponentConfig, Count, Packer, Tokens, TokenStore
+from corelm.kinds import ComponentConfig, Count
 from corelm_data.rows import Place, Rows, RowStream, Runs
 from corelm_data.shuffling import Shuffle
+from corelm_data.streams import RankedPacker, RankedStream
 
 
-class BestFit(Packer):
+class BestFit(RankedPacker):
     """Whole documents, as many as fit into each row.
 
     Best-fit packing (Ding et al., 2024, arXiv:2404.10830). Every document is followed by the end-of-text token (unless
@@ -28,6 +28,8 @@ class BestFit(Packer):
 
     A document's ``learn`` is honoured; the end-of-text token that is added is learnt where ``learn`` is None.
     Documents of no tokens are passed over. Memory: one batch, and the lengths of one window's documents.
+
+    Documents that belong together or have a class are refused with ``UserError`` when the stream comes to them.
     """
 
     keeps_whole: ClassVar[bool] = True
@@ -39,36 +41,18 @@ class BestFit(Packer):
             1024, ge=1, description="Rows' worth of documents that are fitted together; more leave less padding."
         )
 
-    def stream(
-        self,
-        store: Sequence[Tokens] | TokenStore,
-        *,
-        batch: int,
-        time: int,
-        seed: int,
-        end_of_text: int,
-        epochs: int | None = None,
-        rank: int = 0,
-        world: int = 1,
-    ) -> BatchStream:
-        """Batches of ``batch`` rows of ``time`` tokens, padding included.
-
-        Raises:
-            UserError: no tokens at all; on reading, documents that belong together or have a class.
-        """
-        how: dict[str, Any] = {"batch": batch, "time": time, "seed": seed, "epochs": epochs}
-        return _BestFitStream(self.config.window, end_of_text, store, **how, rank=rank, world=world)
+    @classmethod
+    def _stream_class(cls) -> type[RankedStream]:
+        return _BestFitStream
 
 
 class _BestFitStream(RowStream):
     """Windows of whole documents."""
 
-    def __init__(self, rows: int, end_of_text: int, *args: Any, **more: Any) -> None:
-        super().__init__("best-fit", end_of_text, *args, **more)
-        self._rows = rows
+    packer: ClassVar[str] = "best-fit"
 
     def _plan(self, start: Place, window: int) -> tuple[Rows, Place]:
-        stretch = self._stretch(start, self._rows * self.time, over_epochs=False)
+        stretch = self._stretch(start, self.config.window * self.time, over_epochs=False)
         full, rest = np.divmod(stretch.lengths, self.time)
         # Pieces of each document in turn: its full rows, then what is left of it.
         pieces = full + (rest > 0)

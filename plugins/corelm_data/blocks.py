@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from pydantic import Field
 
-from corelm.kinds import BatchStream, ComponentConfig, Count, Packer, Tokens, TokenStore
+from corelm.kinds import ComponentConfig, Count
 from corelm_data.rows import Place, Rows, RowStream, Runs
 from corelm_data.shuffling import Shuffle
+from corelm_data.streams import RankedPacker, RankedStream
 
 _PLANNED: Final = 256
 """Rows that are planned at once where none are mixed."""
 
 
-class Blocks(Packer):
+class Blocks(RankedPacker):
     """Documents one after the other, cut into full rows.
 
     Every document is followed by the end-of-text token (unless it ends with one), and the whole is cut into rows of
@@ -31,6 +31,8 @@ class Blocks(Packer):
     A document's ``learn`` is honoured; the end-of-text token that is added is learnt where ``learn`` is None.
     Documents of no tokens are passed over. Memory: one batch, and the lengths of one window's documents; the order
     of the epoch is computed as it is needed.
+
+    Documents that belong together or have a class are refused with ``UserError`` when the stream comes to them.
     """
 
     revision: ClassVar[int] = 2
@@ -42,34 +44,20 @@ class Blocks(Packer):
             1024, ge=1, description="Rows of a window that are mixed, rounded up to whole batches; 1: none are."
         )
 
-    def stream(
-        self,
-        store: Sequence[Tokens] | TokenStore,
-        *,
-        batch: int,
-        time: int,
-        seed: int,
-        end_of_text: int,
-        epochs: int | None = None,
-        rank: int = 0,
-        world: int = 1,
-    ) -> BatchStream:
-        """Batches of ``batch`` rows of ``time`` tokens.
-
-        Raises:
-            UserError: no tokens at all; on reading, documents that belong together or have a class.
-        """
-        how: dict[str, Any] = {"batch": batch, "time": time, "seed": seed, "epochs": epochs}
-        return _BlockStream(self.config.shuffle, end_of_text, store, **how, rank=rank, world=world)
+    @classmethod
+    def _stream_class(cls) -> type[RankedStream]:
+        return _BlockStream
 
 
 class _BlockStream(RowStream):
     """Windows of as many rows."""
 
-    def __init__(self, shuffle: int, end_of_text: int, *args: Any, **more: Any) -> None:
-        super().__init__("blocks", end_of_text, *args, **more)
-        self._mixed = shuffle > 1
-        self._rows = -(-(shuffle if self._mixed else _PLANNED) // self.batch) * self.batch
+    packer: ClassVar[str] = "blocks"
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._mixed = self.config.shuffle > 1
+        self._rows = -(-(self.config.shuffle if self._mixed else _PLANNED) // self.batch) * self.batch
 
     def _plan(self, start: Place, window: int) -> tuple[Rows, Place]:
         stretch = self._stretch(start, start.offset + self._rows * self.time, over_epochs=True)

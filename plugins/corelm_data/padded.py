@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -11,16 +11,16 @@ from jaxtyping import Int
 from pydantic import Field
 
 from corelm.errors import UserError
-from corelm.kinds import IGNORE, Batch, BatchStream, ComponentConfig, Packer, Problem, Tokens, TokenStore
+from corelm.kinds import IGNORE, Batch, ComponentConfig, Problem, TokenStore
 from corelm_data.best_fit import fitted
 from corelm_data.shuffling import Shuffle
-from corelm_data.streams import Ended, RankedStream, joined
+from corelm_data.streams import Ended, RankedPacker, RankedStream, joined
 
 _WINDOW: Final = 1024
 """Units that best fit, and the ordering by length, look at together."""
 
 
-class Padded(Packer):
+class Padded(RankedPacker):
     """Whole documents in rows of their own, padded on the right.
 
     A batch is as wide as its longest row, at most ``time``. Documents of one group come in neighbouring rows of one
@@ -36,6 +36,9 @@ class Padded(Packer):
     documents (or groups) at a time neighbours by length are batched, and the batches come in random order.
 
     Documents longer than ``time`` are cut at the side ``cut``; the stream counts them in ``truncated``.
+
+    The stream looks once through the store for its groups. A group that is torn, has an empty member or is larger than
+    ``batch`` is refused with ``UserError``, and under ``best_fit`` any group or class is.
     """
 
     revision: ClassVar[int] = 3
@@ -62,37 +65,18 @@ class Padded(Packer):
             "right", description="Which end of a document that is too long is dropped."
         )
 
-    def stream(
-        self,
-        store: Sequence[Tokens] | TokenStore,
-        *,
-        batch: int,
-        time: int,
-        seed: int,
-        end_of_text: int,
-        epochs: int | None = None,
-        rank: int = 0,
-        world: int = 1,
-    ) -> BatchStream:
-        """Batches of at most ``batch`` rows of at most ``time`` tokens; looks once through the store for its groups.
-
-        Raises:
-            UserError: no tokens at all; a group that is torn, has an empty member or is larger than ``batch``;
-                groups or classes under ``best_fit``.
-        """
-        return _PaddedStream(
-            self.config, end_of_text, store, batch=batch, time=time, seed=seed, epochs=epochs, rank=rank, world=world
-        )
+    @classmethod
+    def _stream_class(cls) -> type[RankedStream]:
+        return _PaddedStream
 
 
 class _PaddedStream(RankedStream):
     """Position: epoch, window of the epoch's order, rows of the window that are done."""
 
-    def __init__(self, config: Any, end_of_text: int, *args: Any, **more: Any) -> None:
+    def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.truncated = 0
-        self._config, self._end_of_text = config, end_of_text
-        self._units = _units(self.store, self.batch, alone=config.best_fit)
+        self._units = _units(self.store, self.batch, alone=self.config.best_fit)
         self._epoch = self._window = self._done = 0
         self._planned: list[list[list[int]]] | None = None
 
@@ -111,7 +95,7 @@ class _PaddedStream(RankedStream):
         spans = [[self._span(document) for document in row] for row in rows]
         width = max(sum(stop - start for start, stop in row) for row in spans)
         shape = (len(rows), width)
-        ids, targets = np.full(shape, self._end_of_text), np.full(shape, IGNORE)
+        ids, targets = np.full(shape, self.end_of_text), np.full(shape, IGNORE)
         numbers, valid = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
         for row, documents in enumerate(rows):
             filled = 0
@@ -126,7 +110,7 @@ class _PaddedStream(RankedStream):
         return Batch(
             ids=torch.from_numpy(ids),
             targets=torch.from_numpy(targets),
-            documents=torch.from_numpy(numbers) if self._config.best_fit else None,
+            documents=torch.from_numpy(numbers) if self.config.best_fit else None,
             valid=None if valid.all() else torch.from_numpy(valid),
             extra={"labels": labels} if bool((labels >= 0).any()) else {},
             names=[joined([document.tokens.name for document in row[:3]], len(row)) for row in rows],
@@ -134,26 +118,26 @@ class _PaddedStream(RankedStream):
 
     def _span(self, document: Ended) -> tuple[int, int]:
         """Which of a document's tokens are kept."""
-        if self._config.cut == "left":
+        if self.config.cut == "left":
             return max(0, len(document) - self.time), len(document)
         return 0, min(len(document), self.time)
 
     def _document(self, index: int) -> Ended:
         tokens = self.store[index]
         plain = tokens.learn is None and tokens.label < 0
-        return Ended.of(tokens, self._end_of_text) if plain else Ended(tokens, None)
+        return Ended.of(tokens, self.end_of_text) if plain else Ended(tokens, None)
 
     def _lengths(self, indices: list[int]) -> dict[int, int]:
         """Tokens of documents, their ends included, by number; the tokens themselves are not read."""
         wanted = np.array(indices, dtype=np.int64)
         outline, nothing = self.store.outline(wanted), np.zeros_like(wanted)
         plain = np.array([marks is None for _, marks in self.store.read(wanted, nothing, nothing)], dtype=bool)
-        ended = plain & (outline.labels < 0) & (outline.lengths > 0) & (outline.last != self._end_of_text)
+        ended = plain & (outline.labels < 0) & (outline.lengths > 0) & (outline.last != self.end_of_text)
         return dict(zip(indices, (outline.lengths + ended).tolist(), strict=True))
 
     def _bundle(self) -> list[list[int]] | None:
         """Rows that must stay together, next in turn: each a list of documents. None at the end."""
-        width = _WINDOW if self._config.best_fit or self._config.by_length else 1
+        width = _WINDOW if self.config.best_fit or self.config.by_length else 1
         while self._epoch != self.epochs:
             if self._planned is None:
                 first = self._window * width
@@ -168,12 +152,12 @@ class _PaddedStream(RankedStream):
 
     def _plan(self, units: list[int]) -> list[list[list[int]]]:
         members = [list(range(self._units[unit], self._units[unit + 1])) for unit in units]
-        if self._config.best_fit:
+        if self.config.best_fit:
             return self._filled([index for (index,) in members])
         lengths = self._lengths([index for some in members for index in some])
         bundles = [[[index] for index in some if lengths[index]] for some in members]
         bundles = [bundle for bundle in bundles if bundle]
-        return self._by_length(bundles) if self._config.by_length else bundles
+        return self._by_length(bundles) if self.config.by_length else bundles
 
     def _by_length(self, bundles: list[list[list[int]]]) -> list[list[list[int]]]:
         """The same bundles, those of one batch alike in length; which batch comes first is still up to chance."""

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -109,12 +109,17 @@ class RowStream(RankedStream):
     """Plans a window of rows, mixes them, and makes batches of them.
 
     Position: where the window begins, its number, and rows taken of it. A window is planned from the documents'
-    lengths; only the rows of this rank's batches are ever read.
+    lengths; only the rows of this rank's batches are ever read. A row holds several documents, so none may belong to
+    a group or have a class.
+
+    Attributes:
+        packer: whose stream it is, for messages.
     """
 
-    def __init__(self, packer: str, end_of_text: int, *args: Any, **more: Any) -> None:
+    packer: ClassVar[str]
+
+    def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self._packer, self._end_of_text = packer, end_of_text
         self._start = Place(0, 0, 0)
         self._window = self._taken = 0
         self._planned: tuple[Rows, Place] | None = None
@@ -140,7 +145,7 @@ class RowStream(RankedStream):
                 self._start, self._window, self._taken, self._planned = behind, self._window + 1, 0, None
         if not parts:
             return None
-        return batch_of(self.store, Rows.together(parts), self.time, self._end_of_text) if build else True
+        return batch_of(self.store, Rows.together(parts), self.time, self.end_of_text) if build else True
 
     def _stretch(self, start: Place, tokens: int, *, over_epochs: bool) -> Stretch:
         """Documents from a place on that have so many tokens together, or all that are left (in one epoch)."""
@@ -176,11 +181,11 @@ class RowStream(RankedStream):
             what = "belongs to a group" if outline.groups[whole[0]] >= 0 else "has a class"
             name = self.store.names(documents[whole[:1]])[0] or "without a name"
             raise UserError(
-                f"packer {self._packer}: document {name} {what}; {self._packer} puts several documents into a row",
+                f"packer {self.packer}: document {name} {what}; {self.packer} puts several documents into a row",
                 remedy="Use the packer padded, which gives each document a row.",
                 code="packer-mixes-documents",
             )
-        ended = (outline.lengths > 0) & (outline.last != self._end_of_text)
+        ended = (outline.lengths > 0) & (outline.last != self.end_of_text)
         return outline.lengths + ended, ended
 
     def _position(self) -> dict[str, int]:

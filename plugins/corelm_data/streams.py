@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from corelm.errors import UserError
-from corelm.kinds import IGNORE, Batch, Tokens, TokenStore, token_store
+from corelm.kinds import IGNORE, Batch, BatchStream, Packer, Tokens, TokenStore, token_store
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,22 @@ class RankedStream:
 
     The position is kept at the border of rounds of ``world`` batches, so it is the same number on every rank, and a
     stream of another ``world`` can go on from it.
+
+    Raises:
+        UserError: there are no tokens at all.
     """
 
     elastic: ClassVar[bool] = True
 
     def __init__(
         self,
+        config: Any,
         store: Sequence[Tokens] | TokenStore,
         *,
         batch: int,
         time: int,
         seed: int,
+        end_of_text: int,
         epochs: int | None,
         rank: int,
         world: int,
@@ -92,7 +97,7 @@ class RankedStream:
                 remedy="Check the source and its cleaners.",
                 code="no-documents",
             )
-        self.batch, self.time = batch, time
+        self.config, self.batch, self.time, self.end_of_text = config, batch, time, end_of_text
         self.seed, self.epochs, self.rank, self.world = seed, epochs, rank, world
 
     @abstractmethod
@@ -149,3 +154,41 @@ class RankedStream:
                 code="position-in-other-data",
             )
         self._go_to({name: int(value) for name, value in state.items() if name not in ("documents", "seed")})
+
+
+class RankedPacker(Packer):
+    """Base of packers whose streams are ranked; what one refuses stands in its own description."""
+
+    @classmethod
+    @abstractmethod
+    def _stream_class(cls) -> type[RankedStream]:
+        """The class of its streams; a method, since a part stands before its stream in the module."""
+
+    def stream(
+        self,
+        store: Sequence[Tokens] | TokenStore,
+        *,
+        batch: int,
+        time: int,
+        seed: int,
+        end_of_text: int,
+        epochs: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> BatchStream:
+        """Batches of at most ``batch`` rows of at most ``time`` tokens.
+
+        Raises:
+            UserError: there are no tokens at all, or documents that the packer refuses.
+        """
+        return self._stream_class()(
+            self.config,
+            store,
+            batch=batch,
+            time=time,
+            seed=seed,
+            end_of_text=end_of_text,
+            epochs=epochs,
+            rank=rank,
+            world=world,
+        )
