@@ -9,6 +9,7 @@ from typing import Any, Self
 from corelm.conformance.bugs.tokenizer import Pairs
 from corelm.conformance.bugs.tokenizer_training import Describes
 from corelm.conformance.planted import plant, reference
+from corelm.errors import UserError
 from corelm.kinds.tokenizer import END_OF_TEXT, Piece
 
 
@@ -39,6 +40,21 @@ class IgnoresBytes(Pairs):
 
     def encode_bytes(self, data: bytes) -> list[int]:
         return self.encode(data.decode("utf-8", errors="ignore"))
+
+
+@plant("every_byte_comes_back", "all bytes have ids, and what is no UTF-8 is refused")
+class RefusesBytes(Pairs):
+    """errors="strict"."""
+
+    @property
+    def every_byte(self) -> bool:
+        return False
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        try:
+            return self.encode(data.decode())
+        except UnicodeDecodeError as error:
+            raise UserError(f"byte {error.start} is no UTF-8") from error
 
 
 @plant("every_byte_comes_back", "the bytes of a text are written one by one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -22,6 +23,15 @@ class BasicPlaneOnly(Pairs):
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return b"".join(b"?" if piece[:1] >= b"\xf1" else piece for piece in map(self.piece, ids))
+
+
+@plant("joins_inside_of_words", "pieces are only looked for where a word begins")
+class JoinsBeginnings(Pairs):
+    """The rest of the word is written byte by byte."""
+
+    def plain(self, text: str) -> list[int]:
+        words = [super(JoinsBeginnings, self).plain(word) for word in re.split("(?= )", text)]
+        return [token for first, *rest in filter(None, words) for token in (first, *self.decode_bytes(rest))]
 
 
 @plant("merges_in_order", "the newest merges first")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 from hypothesis import strategies as st
 
@@ -12,12 +13,16 @@ from corelm.conformance.laws.tokenizer.bench import SPECIALS, ready
 from corelm.conformance.texts import text
 from corelm.errors import UserError
 
+_ILL_FORMED: Final = (b"\xff", b"\x80", b"\xf8", b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xc0\xaf")
+"""Bytes that never occur, go on with nothing, or aren't gone on with; a surrogate, a slash in two bytes."""
+
 
 @property_of(
     "tokenizer",
     statement="Where every byte can be written, any bytes come back; elsewhere bytes that are no UTF-8 raise an error "
-    "that names the first of them. Bytes of a text give what the text gives.",
-    formula="every_byte ⇒ bytes(encode_bytes(b)) = b for all b; encode_bytes(utf8(s)) = encode(s)",
+    "that names the first of them. Bytes of a text give what the text gives. A lossless one with an id for each byte can.",
+    formula="every_byte ⇒ bytes(encode_bytes(b)) = b for all b; encode_bytes(utf8(s)) = encode(s); "
+    "¬lossy, ∀ byte ∃ id: bytes(id) = byte ⇒ every_byte",
     catches="a byte that is dropped in a rare case, replacement characters for what is no UTF-8, no fallback to bytes",
     tier="bit",
     examples=120,
@@ -32,13 +37,22 @@ def every_byte_comes_back(part: PartUnderTest, draw: Draw) -> None:
             assert back == data, f"the bytes {data!r} came back as {back!r}"
         else:
             _refuses(tokenizer, data)
+    if not tokenizer.every_byte and not tokenizer.lossy:
+        pieces = {tokenizer.decode_bytes([token]) for token in range(tokenizer.vocab_size)}
+        assert not pieces.issuperset(bytes([value]) for value in range(256)), "it has every byte, and says it hasn't"
 
 
 def _broken(s: str, draw: Draw) -> bytes:
     """A text's bytes with some others put into them."""
     data = s.encode()
     at = draw.whole(0, len(data))
-    return data[:at] + draw.of("bytes", st.binary(min_size=1, max_size=6)) + data[at:]
+    put = draw.choice("cut off", _ILL_FORMED) if draw.whole(0, 1) else draw.of("bytes", _binary())
+    return data[:at] + put + data[at:]
+
+
+@cache
+def _binary() -> st.SearchStrategy[bytes]:
+    return st.binary(min_size=1, max_size=6)
 
 
 def _refuses(tokenizer: Any, data: bytes) -> None:

@@ -6,7 +6,7 @@ import json
 import random
 from collections import Counter
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
@@ -165,6 +165,34 @@ def _joins(tokenizer: Tokenizer) -> bool:
     """Whether a part has learnt a piece of several characters."""
     outside = {*tokenizer.specials.values(), tokenizer.unknown}
     return any(len(tokenizer.decode([i]).strip()) > 1 for i in range(tokenizer.vocab_size) if i not in outside)
+
+
+@property_of(
+    "tokenizer",
+    statement="What many words have in common becomes pieces wherever in them it stands.",
+    formula="train(a·x, b·x, …) ⇒ |encode(a·x)| ≤ |a| + 1",
+    catches="words that are learnt without the mark of their inside, pieces that are only looked for where a word begins",
+    tier="bit",
+    examples=6,
+    excuse=untrainable,
+)
+def joins_inside_of_words(part: PartUnderTest, draw: Draw) -> None:
+    """One end to more words than there is room for."""
+    chance = random.Random(draw.seed())
+    if "vocab_size" not in part.cls.Config.model_fields or not _joins(ready(part, draw)):
+        raise NotApplicable("it learns no pieces of several characters")
+    end = "".join(chance.sample("stuvwxy", k=draw.integer("letters", 3, 6)))
+    beginnings = ["".join(letters) for letters in product("abcdefghijklm", repeat=3)]
+    words = [beginning + end for beginning in chance.sample(beginnings, k=400)]
+    documents = tuple(" ".join(["z", *words[first : first + 40]]) for first in range(0, len(words), 40))
+    config = part.cls.Config.model_validate({"vocab_size": 256 + len(SPECIALS) + 40})
+    tokenizer = train_one(part.cls, config, documents)
+    if '"Unigram"' in (tokenizer.as_tokenizers_json() or ""):
+        raise NotApplicable("the likeliest pieces may be whole words, and none of the others")
+    longest = max(words, key=lambda word: len(tokenizer.encode(word)))
+    ids = tokenizer.encode(longest)
+    beside = len(tokenizer.encode("z")) - 1  # a piece that says where a word begins
+    assert len(ids) - beside <= 4, f"{len(words)} words end with {end!r}, and {longest!r} takes {len(ids)} ids"
 
 
 @property_of(
