@@ -253,6 +253,14 @@ class ReferenceForOld(Rollouts):
         return judged
 
 
+@plant("experience_is_kept_in_float32", "advantages are as coarse as what the models compute in")
+class RoundsAdvantages(Rollouts):
+    """Three digits."""
+
+    def advantages(self, rewards: Tensor, value: float, mask: Tensor) -> Tensor:
+        return super().advantages(rewards, value, mask).bfloat16().to(rewards.dtype)
+
+
 @plant("advantages_are_sums_of_errors", "something comes after the end")
 class BootstrapsAcrossTheEnd(Rollouts):
     """The value of the next episode."""

@@ -152,6 +152,33 @@ def advantages_are_sums_of_errors(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "aligner",
+    statement="What is kept of a rollout is kept in float32, whatever the models compute in.",
+    formula="models in bfloat16, kl = 0, V = 0: Aₜ = score · (γλ)ᵀ⁻ᵗ to 10⁻⁴",
+    catches="advantages that take the dtype of the values, returns of three digits",
+    tier="num",
+    tolerance="10⁻⁴ of the score: a sixteenth of a step of bfloat16",
+    examples=3,
+    excuse=_not_proximal,
+)
+def experience_is_kept_in_float32(part: PartUnderTest, draw: Draw) -> None:
+    """Every model in bfloat16; the sum of errors is a power then."""
+    pins = {"gamma": 0.9, "lam": draw.choice("lam", [0.7, 0.9]), "kl": 0.0, "whiten": False}
+    subject: Subject = part.bench.subject(part, draw, **{**QUIET, **HEAD, **pins})
+    given, score = job(part, subject.config, draw), draw.choice("score", [1.1, -2.3])
+    for model in given.models.values():
+        model.module.to(torch.bfloat16)
+    rollout = _begun(subject.part, given, score)
+    found = dict(zip(rollout.places, (-rollout.losses()).tolist(), strict=True))
+    for answer in rollout.answers():
+        for back, place in enumerate(reversed(answer)):
+            wanted = score * (pins["gamma"] * pins["lam"]) ** back
+            assert abs(found[place] - wanted) <= 1e-4 * abs(score), (
+                f"row {place[0]}, {back} tokens before the end: advantage {found[place]:.6f}, wanted {wanted:.6f}"
+            )
+
+
+@property_of(
+    "aligner",
     statement="With a target for the KL its cost follows: after each rollout it grows where the KL per answer was above the "
     "target and shrinks where it was below, by a tenth of the relative error, which counts as 0.2 at most.",
     formula="c ← c · (1 + 0.1 · clip(KL/target − 1, ±0.2)) (Ziegler et al., 2019)",
