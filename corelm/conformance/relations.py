@@ -78,7 +78,7 @@ def _weights(draw: Draw, result: Any) -> list[Tensor]:
     formula="compile(part)(x) = part(x), and so are the gradients",
     catches="a branch on values that was taken while tracing, state that is changed outside of the graph",
     tolerance="The compiler's decompositions round otherwise, by some units in float64's last place.",
-    examples=2,
+    examples=4,
     excuse=excuse_module_call,
     needs=("deterministic",),
 )

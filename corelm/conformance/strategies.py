@@ -91,7 +91,11 @@ def draw_options(
     sparse: bool = False,
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Draw plain options: required fields always, the others now and then; ``given`` ones are as they are."""
+    """Draw plain options; ``given`` ones are as they are.
+
+    Required fields always, the others now and then; those of few values always too, so that each value is as likely as
+    the default is. ``sparse``: required ones alone.
+    """
     options: dict[str, Any] = dict(given or {})
     for name, info in config.model_fields.items():
         if name in options:
@@ -100,7 +104,7 @@ def draw_options(
         if name in hints and _fits(config, name, hints[name][0]):
             options[name] = _pick(draw, hints[name])
             continue
-        if not required and (sparse or draw.whole(0, 2) == 0):
+        if not required and (sparse or (not _of_few_values(info) and draw.whole(0, 2) == 0)):
             continue
         try:
             value = _value(_annotation(info), draw, info, depth)
@@ -134,6 +138,10 @@ def _fits(config: type[BaseModel], name: str, value: Any) -> bool:
     except (ValidationError, UserError):
         return False
     return True
+
+
+def _of_few_values(info: FieldInfo) -> bool:
+    return info.annotation is bool or get_origin(info.annotation) is Literal
 
 
 def _pick(draw: Draw, options: Any) -> Any:
