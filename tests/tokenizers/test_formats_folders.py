@@ -14,7 +14,7 @@ from corelm_tokenizers.library_numbers import number
 from hypothesis import given
 from hypothesis import strategies as st
 from published import FAMILIES, TEXT, qwen2, special
-from test_formats_files import bert_file, gguf, gpt2_folder, rank_lines, ranks
+from small_files import bert_file, gguf, gpt2_folder, rank_lines, ranks
 from test_formats_sentencepiece import TEXTS, TYPES, trained
 
 import corelm

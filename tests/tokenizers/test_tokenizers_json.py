@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+from corelm_tokenizers import formats
 from corelm_tokenizers.assembled import Assembled
 from corelm_tokenizers.described import Described
 from corelm_tokenizers.tokenizers_json import TokenizersJson
 from grammar import DECODERS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from published import LLAMA3, byte_pairs, split_bytes
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from trap_texts import TRAINING
 
@@ -222,3 +224,14 @@ def test_files_from_elsewhere_encode_as_in_the_library(name):
         ids = library.encode(text, add_special_tokens=False).ids
         assert ours.encode(text, allow_special=True) == ids
         assert ours.decode(ids) == library.decode(ids, skip_special_tokens=False)
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", LLAMA3])
+def test_a_published_file_is_read_once_and_not_by_every_part(pattern, tmp_path, monkeypatch):
+    cut = pre_tokenizers.ByteLevel(add_prefix_space=False) if pattern == "gpt2" else split_bytes(pattern)
+    byte_pairs(cut, ignore_merges=True).save(str(tmp_path / "tokenizer.json"))
+    text, read, loads = (tmp_path / "tokenizer.json").read_text(encoding="utf-8"), [], json.loads
+    monkeypatch.setattr(json, "loads", lambda said, **more: (read.append(said), loads(said, **more))[1])
+    made = formats.load(tmp_path / "tokenizer.json")
+    assert read.count(text) == 1 == len(read)
+    assert made.as_tokenizers_json() == text
