@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from training_models import Parts, Recorder, TinyModel, fit, job, padded, rows, values
+from training_models import Parts, Recorder, TinyModel, fit, job, padded, rows, trainers, values
 
 from corelm.errors import UserError
 from corelm.kinds import IGNORE, Batch
 from corelm.model.assemble import assemble, initialise
 from corelm.model.config import ModelConfig
 
-trainers = pytest.mark.parametrize("trainer", ["plain", "accelerate"])
 SECTION = {
     "dim": 16,
     "layers": 2,

@@ -1,11 +1,10 @@
-"""Both trainers: what a step is, what a resumed run is, what is left alone."""
+"""Both trainers: what a step is, what it moves and what it leaves alone."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,36 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_models import (
     VOCABULARY,
-    NoCheckpoints,
     Parts,
     Recorder,
-    Stream,
     TinyModel,
     fit,
     job,
-    on_disk,
     padded,
     rows,
+    same,
+    streams_of,
+    trainers,
     values,
 )
 
-from corelm.errors import Interrupted, UserError
 from corelm.kinds import IGNORE, Batch, Spec, declared
-
-TRAINERS = ["plain", "accelerate"]
-trainers = pytest.mark.parametrize("trainer", TRAINERS)
-
-
-def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def distance(one: dict[str, Any], other: dict[str, Any]) -> float:
     return max(float((one[n] - other[n]).abs().max()) for n in one if n != "seen")
-
-
-def streams_of(documents: list[list[int]], size: int = 3, seed: int = 0) -> Any:
-    return lambda rank, world: Stream(documents, size, seed, rank, world)
 
 
 @trainers
@@ -69,90 +56,6 @@ def test_columns_of_padding_change_nothing(trainer, extra):
     fit(trainer, job(tight, lambda r, w: Parts([padded(documents)]), steps=2))
     fit(trainer, job(wide, lambda r, w: Parts([padded(documents, extra=extra)]), steps=2))
     assert distance(values(tight), values(wide)) < 1e-12
-
-
-@trainers
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("killed_after", [1, 2, 5])
-def test_a_resumed_run_ends_with_the_same_bits(trainer, optimizer, killed_after, tmp_path):
-    documents, steps = rows(18, 2), 6
-
-    def run(folder: Path, seed: int, stop_after: int | None) -> tuple[TinyModel, Recorder, Stream]:
-        model, watch, made = TinyModel(seed, dropout=0.2), Recorder(stop_after), []
-
-        def streams(rank: int, world: int) -> Stream:
-            made.append(Stream(documents, 3, 0, rank, world))
-            return made[-1]
-
-        try:
-            fit(
-                trainer,
-                job(
-                    model, streams, steps=steps, accumulate=2, optimizer=optimizer, schedule="cosine",
-                    watch=watch, checkpoints=on_disk(folder), seed=5,
-                ),
-            )  # fmt: skip
-        except Interrupted:
-            assert stop_after is not None
-        return model, watch, made[-1]
-
-    whole, trace, stream = run(tmp_path / "whole", 0, None)
-    _, before, _ = run(tmp_path / "cut", 0, killed_after)
-    resumed, after, rest = run(tmp_path / "cut", 99, None)  # other initial values: all must come from the checkpoint
-    assert same(values(whole), values(resumed))
-    for name in ("loss", "learning_rate", "gradient_norm", "tokens"):
-        assert trace.trace(name) == before.trace(name) + after.trace(name), name
-    assert len(before.steps) == killed_after
-    assert stream.drawn[2 * killed_after :] == rest.drawn
-
-
-@trainers
-def test_the_result_of_a_finished_run_is_the_same_when_it_is_asked_again(trainer, tmp_path):
-    documents = rows(6, 3)
-    first = fit(trainer, job(TinyModel(0), streams_of(documents), checkpoints=on_disk(tmp_path)))
-    model = TinyModel(1)
-    watch = Recorder()
-    again = fit(trainer, job(model, streams_of(documents), checkpoints=on_disk(tmp_path), watch=watch))
-    assert watch.steps == [], "it trained again"
-    assert again.steps == first.steps == 4
-    timeless = {name: value for name, value in first.figures.items() if name != "tokens_per_second"}
-    assert again.figures == timeless
-
-
-@trainers
-def test_the_last_step_is_saved_and_what_is_due_in_between(trainer):
-    class Counting(NoCheckpoints):
-        saved: list[int] = []
-
-        def due(self, step: int) -> bool:
-            return step == 2
-
-        def save(self, step: int, members: Any) -> None:
-            self.saved.append(step)
-
-    checkpoints = Counting()
-    checkpoints.saved = []
-    fit(trainer, job(TinyModel(), streams_of(rows(6, 0)), checkpoints=checkpoints, steps=5))
-    assert checkpoints.saved == [2, 5]
-
-
-@trainers
-def test_members_of_the_job_are_saved_and_come_back(trainer, tmp_path):
-    class Coefficient:
-        value = 1.0
-
-        def state_dict(self) -> dict[str, Any]:
-            return {"value": self.value}
-
-        def load_state_dict(self, state: dict[str, Any]) -> None:
-            self.value = state["value"]
-
-    member = Coefficient()
-    member.value = 0.25
-    fit(trainer, job(TinyModel(), streams_of(rows(6, 0)), checkpoints=on_disk(tmp_path), members={"kl": member}))
-    other = Coefficient()
-    fit(trainer, job(TinyModel(), streams_of(rows(6, 0)), checkpoints=on_disk(tmp_path), members={"kl": other}))
-    assert other.value == 0.25
 
 
 @trainers
@@ -208,13 +111,6 @@ def test_every_trainable_parameter_moves_and_the_others_keep_their_bits(trainer,
     moved = {name for name, _, _ in declared(model) if not torch.equal(before[name], after[name])}
     assert moved == {"mix.1.weight", "gain", "head.map.weight"}
     assert [p.requires_grad for _, p, _ in declared(model)].count(False) == 1, "requires_grad is not as it was"
-
-
-@trainers
-def test_nothing_to_train_is_refused(trainer):
-    with pytest.raises(UserError, match="no parameter is left to train") as caught:
-        fit(trainer, job(TinyModel(), streams_of(rows(6, 0)), trainable=lambda name: False))
-    assert caught.value.code == "nothing-to-train"
 
 
 @trainers
@@ -309,89 +205,6 @@ def test_it_trains_in_training_mode(trainer):
     model = TinyModel().eval()
     fit(trainer, job(model, streams_of(rows(6, 0)), steps=3))
     assert float(model.seen) == 3
-
-
-@trainers
-def test_a_loss_that_is_not_finite_names_step_and_documents_before_anything_moves(trainer, tmp_path):
-    documents = rows(6, 0)
-    batches = [padded(documents[:3]), padded(documents[3:], first=3)]
-    model, watch = TinyModel(), Recorder()
-    kept: list[dict[str, Any]] = []
-
-    class Breaking(Recorder):
-        def step(self, step: int, total: int, figures: Any) -> None:
-            super().step(step, total, figures)
-            if step == 2:
-                kept.append(values(model))
-                model.mix[0].weight.register_hook(lambda gradient: gradient * math.inf)
-
-    watch = Breaking()
-    with pytest.raises(UserError) as caught:
-        fit(
-            trainer,
-            job(
-                model,
-                lambda r, w: Parts(batches),
-                steps=9,
-                watch=watch,
-                checkpoints=on_disk(tmp_path),
-                optimizer="muon",
-            ),
-        )
-    assert caught.value.code == "not-finite-loss"
-    assert "step 3" in caught.value.message
-    assert "document-0, document-1, document-2" in caught.value.message
-    assert len(watch.steps) == 2
-    now = values(model)
-    assert all(torch.equal(kept[0][name], now[name]) for name in now if name != "seen")
-    assert not list(tmp_path.glob("*/manifest.json")), "a checkpoint was saved after the loss broke"
-    assert all(parameter.grad is None for parameter in model.parameters()), "gradients were left behind"
-
-
-@trainers
-def test_the_micro_batch_with_the_broken_loss_is_the_one_that_is_named(trainer):
-    class Poisoned(TinyModel):
-        def hidden(self, ids: torch.Tensor, **more: Any) -> torch.Tensor:
-            return super().hidden(ids, **more) + (math.nan if len(ids) == 2 else 0.0)
-
-    documents = rows(6, 0)
-    batches = [padded(documents[:4]), padded(documents[4:], first=4)]
-    with pytest.raises(UserError, match="document-4, document-5") as caught:
-        fit(trainer, job(Poisoned(), lambda r, w: Parts(batches), accumulate=2))
-    assert caught.value.details["documents"] == ["document-4", "document-5"]
-
-
-@trainers
-def test_stopping_saves_a_checkpoint_and_says_how_to_go_on(trainer, tmp_path):
-    watch = Recorder(stop_after=2)
-    with pytest.raises(Interrupted, match="stopped after step 2 of 9") as caught:
-        fit(trainer, job(TinyModel(), streams_of(rows(6, 0)), steps=9, watch=watch, checkpoints=on_disk(tmp_path)))
-    assert "Run it again" in caught.value.remedy
-    assert on_disk(tmp_path).latest() == 2
-
-
-@trainers
-def test_data_that_end_too_early_are_named_with_the_step(trainer):
-    stream = lambda rank, world: Stream(rows(6, 0), 3, limit=3)  # noqa: E731
-    with pytest.raises(UserError, match="the data ended at step 4 of 9") as caught:
-        fit(trainer, job(TinyModel(), stream, steps=9))
-    assert caught.value.code == "data-ended"
-
-
-@trainers
-def test_a_checkpoint_of_another_model_is_refused(trainer, tmp_path):
-    fit(trainer, job(TinyModel(), streams_of(rows(6, 0)), checkpoints=on_disk(tmp_path)))
-    with pytest.raises(UserError, match=r"another model: head\.map\.weight"):
-        fit(trainer, job(TinyModel(outputs=9), streams_of(rows(6, 0)), checkpoints=on_disk(tmp_path), steps=9))
-
-
-@trainers
-def test_a_step_in_which_nothing_is_to_be_learnt_is_survived(trainer):
-    batch = padded(rows(3, 0))
-    empty = Batch(batch.ids, torch.full_like(batch.targets, IGNORE), valid=batch.valid)
-    watch = Recorder()
-    fit(trainer, job(TinyModel(), lambda r, w: Parts([batch, empty]), steps=2, watch=watch))
-    assert watch.trace()[1] == 0.0
 
 
 @trainers

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from corelm.kinds import IGNORE, Batch, Linear, ParameterInfo, Spec, TrainingJob
 from corelm.pipeline.checkpoints import StageCheckpoints
 
 VOCABULARY = 7
+trainers = pytest.mark.parametrize("trainer", ["plain", "accelerate"])
 
 
 class TableHead(nn.Module):
@@ -161,6 +163,11 @@ class Parts:
         self.next = state["next"]
 
 
+def streams_of(documents: list[list[int]], size: int = 3, seed: int = 0) -> Callable[[int, int], Stream]:
+    """Streams of the same documents, by rank and world."""
+    return lambda rank, world: Stream(documents, size, seed, rank, world)
+
+
 @dataclass
 class Recorder:
     """What the job told; asks to stop after a step."""
@@ -235,3 +242,8 @@ def fit(name: str, job: TrainingJob, **options: Any) -> Any:
 def values(model: nn.Module) -> dict[str, Tensor]:
     """Copies of all tensors of a model."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether the values of two models are equal, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
