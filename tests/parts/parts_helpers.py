@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from corelm.kinds import (
@@ -20,6 +21,9 @@ from corelm.kinds import (
     Step,
     declared,
 )
+
+EXACT = {"atol": 1e-10, "rtol": 1e-10}
+HEADS = st.sampled_from([(4, 4), (4, 2), (4, 1), (3, 1), (6, 3)])  # of queries, of keys and values
 
 
 def layer(dim: int = 16, context: int = 64) -> LayerContext:

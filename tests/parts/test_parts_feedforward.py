@@ -4,12 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts_helpers import Setting, build, layer, normal
+from parts_helpers import EXACT, Setting, build, layer, normal
 
 from corelm.errors import UserError
 from corelm.kinds import ModelContext, Spec, declared
-
-EXACT = {"atol": 1e-10, "rtol": 1e-10}
 
 
 def erf_gelu(x):

@@ -1,11 +1,9 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts_helpers import FakeSlot, Setting, build, layer, normal
+from parts_helpers import EXACT, FakeSlot, Setting, build, layer, normal
 
 from corelm.kinds import ModelContext, Spec
-
-EXACT = {"atol": 1e-10, "rtol": 1e-10}
 
 
 def mixer(chunk=64, seed=0, **options):

@@ -2,12 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts_helpers import Setting, build, layer, normal
+from parts_helpers import EXACT, Setting, build, layer, normal
 from torch import nn
 
 from corelm.kinds import Heads, declared
 
-EXACT = {"atol": 1e-10, "rtol": 1e-10}
 SIZES = {"heads": 3, "kv_lora_rank": 6, "qk_nope_head_dim": 4, "qk_rope_head_dim": 2, "v_head_dim": 5}
 
 

@@ -8,13 +8,12 @@ import torch.nn.functional as F
 from corelm_attention.gated_norm import GatedNorm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts_helpers import FakeSlot, Setting, build, layer, normal
+from parts_helpers import EXACT, FakeSlot, Setting, build, layer, normal
 
 from corelm.kinds import ModelContext, Spec, declared
 from corelm.model.assemble import assemble, initialise
 from corelm.model.config import ModelConfig
 
-EXACT = {"atol": 1e-10, "rtol": 1e-10}
 DELTA = {"use": "gated-delta", "heads": 4, "key_heads": 2, "key_dim": 4, "value_dim": 3}
 MAMBA = {"use": "mamba2", "heads": 4, "groups": 2, "head_dim": 3, "state_size": 4}
 MIXERS = pytest.mark.parametrize("options", [DELTA, MAMBA], ids=["gated-delta", "mamba2"])
