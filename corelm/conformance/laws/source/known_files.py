@@ -89,8 +89,8 @@ def _packed() -> list[Known]:
     return [*found, Known({"a.txt.gz": zeros}, [], refused=("a.txt.gz", "broken off or damaged"))]
 
 
-def json_lines() -> list[Known]:
-    """Every type of record, columns by other names, empty lines, lists, and where something is broken."""
+def _records() -> list[Known]:
+    """Every type of record, by its own names or others, and what is wrong with one."""
     turns = [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
     calls = {"turn": {"role": "from", "content": "value"}, "roles": {"human": "user", "gpt": "assistant"}}
     asked = (("system", "S"), ("user", "Q"))
@@ -130,12 +130,22 @@ def json_lines() -> list[Known]:
         ({"messages": [*turns, {"from": "tool", "value": "x"}]}, {"yields": "conversation", **calls}, "turn 3"),
         ({"text": 5}, {}, "int 5"),
     ]
+    return [
+        *(Known({"rows.jsonl": _jsonl(row)}, [("jsonl: rows.jsonl:1", came)], given) for row, given, came in rows),
+        *(
+            Known({"rows.jsonl": _jsonl(row)}, [], given, refused=("rows.jsonl:1", said))
+            for row, given, said in wrong
+        ),
+    ]
+
+
+def json_lines() -> list[Known]:
+    """Records, empty lines, byte order marks, lists, and where something is broken."""
     name = "jsonl: rows.jsonl"
     one, three = (f"{name}:1", "one"), (f"{name}:3", "three")
     begun = MARK + b'{"text": "one"}\n \t\r\n'
     return [
-        *(Known({"rows.jsonl": _jsonl(row)}, [(f"{name}:1", came)], given) for row, given, came in rows),
-        *(Known({"rows.jsonl": _jsonl(row)}, [], given, refused=("rows.jsonl:1", said)) for row, given, said in wrong),
+        *_records(),
         Known({"rows.jsonl": begun + b'{"text": "three", "more": [1]}'}, [one, three]),
         Known({"rows.jsonl": begun + b'{"text" "three"}\n'}, [one], refused=("rows.jsonl:3", "column 9")),
         Known({"rows.jsonl": begun + MARK + b'{"text": "three"}\n'}, [one], refused=("rows.jsonl:3", "not JSON")),
@@ -151,7 +161,7 @@ def json_lines() -> list[Known]:
         ),
         Known({"rows.json": b'[{"text": "one"},\n {"text": two}]'}, [], refused=("rows.json", "line 2, column 11")),
         Known({"rows.json": b'{"text": "one"}'}, [], refused=("rows.json", "found dict")),
-    ]  # fmt: skip
+    ]
 
 
 def separated_values() -> list[Known]:
