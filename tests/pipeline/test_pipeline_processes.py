@@ -24,8 +24,8 @@ ADAMW = {"use": "adamw", "learning_rate": 1e-3}
 LOST = "another process of this training has ended"
 
 
-def recipe(folder: Path) -> Path:
-    """A recipe with all kinds of training, in four micro-batches a step, and stages that only one process can do."""
+def write_data(folder: Path) -> None:
+    """Little data of every type that the stages read."""
     words = [" ".join(f"word{(n * 7 + at * 3) % 11}" for at in range(30)) for n in range(24)]
     files = {
         "texts": [{"text": f"Document {n}: {line}."} for n, line in enumerate(words)],
@@ -37,24 +37,29 @@ def recipe(folder: Path) -> Path:
     for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def data(name: str, yields: str) -> dict[str, Any]:
-        return {"source": {"use": "jsonl", "path": str(folder / f"{name}.jsonl"), "yields": yields}}
 
+def data_of(folder: Path, name: str, yields: str) -> dict[str, Any]:
+    return {"source": {"use": "jsonl", "path": str(folder / f"{name}.jsonl"), "yields": yields}}
+
+
+def all_stages(folder: Path) -> dict[str, Any]:
+    """All kinds of training, in four micro-batches a step, and stages that only one process can do."""
     training = {"batch": 1, "accumulate": 4, "optimizer": ADAMW, "trainer": TOGETHER}
     ppo = {"use": "ppo", "rollout": 3, "epochs": 2, "answer_tokens": 6, "kl_target": 1.0}
-    stages = {
+    talks, pairs = data_of(folder, "talks", "conversation"), data_of(folder, "pairs", "preference")
+    return {
         "base": {"use": "pretrain", "tokens": 20_000, **training},
-        "tuned": {"use": "finetune", "data": data("talks", "conversation"), **training},
+        "tuned": {"use": "finetune", "data": talks, **training},
         "judge": {
             "use": "reward-model",
-            "data": data("pairs", "preference"),
+            "data": pairs,
             **{**training, "batch": 4, "accumulate": 1, "trainer": {"use": "plain", "precision": "fp32"}},
         },
         "preferred": {
             "use": "align",
             "with": "dpo",
             "from": {"policy": "tuned", "reference": "tuned"},
-            "data": data("pairs", "preference"),
+            "data": pairs,
             "epochs": 2,
             **training,
         },
@@ -62,13 +67,18 @@ def recipe(folder: Path) -> Path:
             "use": "align",
             "with": ppo,
             "from": {"policy": "tuned", "reference": "tuned", "reward": "judge"},
-            "data": data("talks", "conversation"),
+            "data": talks,
             "steps": 5,
             **training,
         },
         "small": {"use": "quantize", "from": "preferred", "with": {"use": "gptq", "bits": 4, "group": 16}},
         "scores": {"use": "evaluate", "from": ["base", "preferred", "rewarded", "small"], "tasks": ["perplexity"]},
     }
+
+
+def recipe(folder: Path) -> Path:
+    """A recipe of all these stages, and their data beside it."""
+    write_data(folder)
     model = {
         "dim": 16,
         "layers": 1,
@@ -81,13 +91,13 @@ def recipe(folder: Path) -> Path:
         "corelm": 1,
         "name": "several",
         "seed": 7,
-        "corpus": {**data("texts", "text"), "holdout": 0.2},
+        "corpus": {**data_of(folder, "texts", "text"), "holdout": 0.2},
         "tokenizer": "bytes",
         "template": "chatml",
         "model": model,
         "trackers": ["jsonl"],
         "checkpoint_seconds": 0.1,
-        "stages": stages,
+        "stages": all_stages(folder),
     }
     (folder / "several.yaml").write_text(json.dumps(whole))
     return folder / "several.yaml"
