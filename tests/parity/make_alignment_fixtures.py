@@ -92,65 +92,68 @@ def core_algorithms():
     return core_algos
 
 
+def policy_gradient(algorithms, generator: torch.Generator, gamma: float, lam: float) -> dict:
+    """One batch of answers of unequal length: advantages, losses and divergences."""
+    from trl.core import masked_whiten
+
+    rows, time = 5, 7
+    lengths = torch.randint(1, time + 1, (rows,), generator=generator)
+    mask = torch.arange(time)[None] < lengths[:, None]
+    real = mask.double()
+    rewards, values = normal(generator, rows, time) * real, normal(generator, rows, time) * real
+    old, new, ref = (-normal(generator, rows, time).abs() * real for _ in range(3))
+    new_values = values + normal(generator, rows, time, scale=0.3) * real
+    advantages, returns = algorithms.compute_gae_advantage_return(
+        token_level_rewards=rewards, values=values, response_mask=real, gamma=gamma, lam=lam
+    )
+    config = SimpleNamespace(
+        clip_ratio=0.2,
+        clip_ratio_low=0.2,
+        clip_ratio_high=0.2,
+        policy_loss={},
+        global_batch_info={},
+        get=lambda key, default=None: 1e9 if key == "clip_ratio_c" else default,
+    )
+    policy_loss = algorithms.compute_policy_loss_vanilla(
+        old_log_prob=old, log_prob=new, advantages=advantages, response_mask=real, config=config
+    )[0]
+    value_loss = algorithms.compute_value_loss(
+        vpreds=new_values, returns=returns, values=values, response_mask=real, cliprange_value=0.2
+    )[0]
+    return {
+        "gamma": gamma,
+        "lam": lam,
+        "mask": mask.tolist(),
+        **{
+            name: tensor.tolist()
+            for name, tensor in {
+                "rewards": rewards,
+                "values": values,
+                "new_values": new_values,
+                "old_logprobs": old,
+                "logprobs": new,
+                "ref_logprobs": ref,
+                "advantages": advantages,
+                "returns": returns,
+                "whitened": masked_whiten(returns - values, real),
+                "k1": algorithms.kl_penalty(old, ref, "k1"),
+                "k3": algorithms.kl_penalty(old, ref, "k3"),
+                "policy_loss": policy_loss,
+                "value_loss": value_loss,
+            }.items()
+        },
+    }
+
+
 def policy_gradients() -> None:
     from importlib.metadata import version
 
     import trl
-    from trl.core import masked_whiten
 
     algorithms = core_algorithms()
     generator = torch.Generator().manual_seed(SEED + 1)
-    cases = []
-    for gamma, lam in [(1.0, 1.0), (1.0, 0.95), (0.9, 0.5), (0.75, 0.0)]:
-        rows, time = 5, 7
-        lengths = torch.randint(1, time + 1, (rows,), generator=generator)
-        mask = torch.arange(time)[None] < lengths[:, None]
-        real = mask.double()
-        rewards, values = normal(generator, rows, time) * real, normal(generator, rows, time) * real
-        old, new, ref = (-normal(generator, rows, time).abs() * real for _ in range(3))
-        new_values = values + normal(generator, rows, time, scale=0.3) * real
-        advantages, returns = algorithms.compute_gae_advantage_return(
-            token_level_rewards=rewards, values=values, response_mask=real, gamma=gamma, lam=lam
-        )
-        config = SimpleNamespace(
-            clip_ratio=0.2,
-            clip_ratio_low=0.2,
-            clip_ratio_high=0.2,
-            policy_loss={},
-            global_batch_info={},
-            get=lambda key, default=None: 1e9 if key == "clip_ratio_c" else default,
-        )
-        policy_loss = algorithms.compute_policy_loss_vanilla(
-            old_log_prob=old, log_prob=new, advantages=advantages, response_mask=real, config=config
-        )[0]
-        value_loss = algorithms.compute_value_loss(
-            vpreds=new_values, returns=returns, values=values, response_mask=real, cliprange_value=0.2
-        )[0]
-        cases.append(
-            {
-                "gamma": gamma,
-                "lam": lam,
-                "mask": mask.tolist(),
-                **{
-                    name: tensor.tolist()
-                    for name, tensor in {
-                        "rewards": rewards,
-                        "values": values,
-                        "new_values": new_values,
-                        "old_logprobs": old,
-                        "logprobs": new,
-                        "ref_logprobs": ref,
-                        "advantages": advantages,
-                        "returns": returns,
-                        "whitened": masked_whiten(returns - values, real),
-                        "k1": algorithms.kl_penalty(old, ref, "k1"),
-                        "k3": algorithms.kl_penalty(old, ref, "k3"),
-                        "policy_loss": policy_loss,
-                        "value_loss": value_loss,
-                    }.items()
-                },
-            }
-        )
+    settings = [(1.0, 1.0), (1.0, 0.95), (0.9, 0.5), (0.75, 0.0)]
+    cases = [policy_gradient(algorithms, generator, gamma, lam) for gamma, lam in settings]
     write(
         "policy_gradients.json", {"verl": version("verl"), "trl": trl.__version__, "torch": torch.__version__}, cases
     )

@@ -22,6 +22,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("CORELM_DATA", ROOT.parent.parent / "shared" / "data"))
 SEED = 20_260_102
+MEAN = {"aggregation": "mean", "higher_is_better": True}
+MULTIPLE = {
+    "output_type": "multiple_choice",
+    "doc_to_text": "{{query}}",
+    "doc_to_target": "{{gold}}",
+    "doc_to_choice": "choices",
+    "metric_list": [{"metric": "acc", **MEAN}, {"metric": "acc_norm", **MEAN}],
+}
+LAST_WORD = {
+    "output_type": "loglikelihood",
+    "doc_to_text": "{{text.split(' ')[:-1]|join(' ')}}",
+    "doc_to_target": "{{' '+text.split(' ')[-1]}}",
+    "metric_list": [
+        {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False},
+        {"metric": "acc", **MEAN},
+    ],
+}
 
 
 def pseudo(context: str, continuation: str) -> tuple[float, bool]:
@@ -88,11 +105,57 @@ def choice(doc: dict) -> dict:
     return {"query": query, "choices": [preprocess(e) for e in doc["endings"]], "gold": int(doc["label"])}
 
 
+def task(folder: str, name: str, rows: list[dict], **options) -> dict:
+    """A task over these rows, which are written into the folder for it."""
+    path = Path(folder) / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(path)}},
+        "test_split": "test",
+        **options,
+    }
+
+
+def tasks(folder: str, docs: dict[str, list[dict]]) -> list[dict]:
+    """All that is asked of the harness: its own ways with documents that were drawn, and with real ones."""
+    from lm_eval.tasks.wikitext.preprocess_wikitext import process_results
+    from lm_eval.tasks.winogrande import preprocess_winogrande
+
+    real = real_documents()
+    as_choices = [{"query": d["ctx"], "choices": d["endings"], "gold": d["label"]} for d in real["real_hellaswag"]]
+    return [
+        task(folder, "hellaswag", [choice(doc) for doc in docs["hellaswag"]], **MULTIPLE),
+        task(
+            folder,
+            "winogrande",
+            docs["winogrande"],
+            output_type="multiple_choice",
+            doc_to_text=preprocess_winogrande.doc_to_text,
+            doc_to_target=preprocess_winogrande.doc_to_target,
+            doc_to_choice=preprocess_winogrande.doc_to_choice,
+            metric_list=[{"metric": "acc", **MEAN}],
+        ),
+        task(folder, "lambada", docs["lambada"], **LAST_WORD),
+        task(
+            folder,
+            "pages",
+            docs["pages"],
+            output_type="loglikelihood_rolling",
+            doc_to_text="",
+            doc_to_target="{{page}}",
+            process_results=process_results,
+            metric_list=[{"metric": m} for m in ("word_perplexity", "byte_perplexity", "bits_per_byte")],
+        ),
+        task(folder, "real_hellaswag", as_choices, **MULTIPLE),
+        task(folder, "real_lambada", real["real_lambada"], **LAST_WORD),
+    ]
+
+
 def main() -> None:
     import lm_eval
     from lm_eval.api.model import LM
-    from lm_eval.tasks.wikitext.preprocess_wikitext import process_results
-    from lm_eval.tasks.winogrande import preprocess_winogrande
 
     class Pseudo(LM):
         def loglikelihood(self, requests):
@@ -105,67 +168,9 @@ def main() -> None:
             raise NotImplementedError
 
     docs = documents()
-    mean = {"aggregation": "mean", "higher_is_better": True}
     with tempfile.TemporaryDirectory() as folder:
-
-        def task(name: str, rows: list[dict], **options) -> dict:
-            path = Path(folder) / f"{name}.jsonl"
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            return {
-                "task": name,
-                "dataset_path": "json",
-                "dataset_kwargs": {"data_files": {"test": str(path)}},
-                "test_split": "test",
-                **options,
-            }
-
-        multiple = {
-            "output_type": "multiple_choice",
-            "doc_to_text": "{{query}}",
-            "doc_to_target": "{{gold}}",
-            "doc_to_choice": "choices",
-            "metric_list": [{"metric": "acc", **mean}, {"metric": "acc_norm", **mean}],
-        }
-        last_word = {
-            "output_type": "loglikelihood",
-            "doc_to_text": "{{text.split(' ')[:-1]|join(' ')}}",
-            "doc_to_target": "{{' '+text.split(' ')[-1]}}",
-            "metric_list": [
-                {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False},
-                {"metric": "acc", **mean},
-            ],
-        }
-        tasks = [
-            task("hellaswag", [choice(doc) for doc in docs["hellaswag"]], **multiple),
-            task(
-                "winogrande",
-                docs["winogrande"],
-                output_type="multiple_choice",
-                doc_to_text=preprocess_winogrande.doc_to_text,
-                doc_to_target=preprocess_winogrande.doc_to_target,
-                doc_to_choice=preprocess_winogrande.doc_to_choice,
-                metric_list=[{"metric": "acc", **mean}],
-            ),
-            task("lambada", docs["lambada"], **last_word),
-            task(
-                "pages",
-                docs["pages"],
-                output_type="loglikelihood_rolling",
-                doc_to_text="",
-                doc_to_target="{{page}}",
-                process_results=process_results,
-                metric_list=[{"metric": m} for m in ("word_perplexity", "byte_perplexity", "bits_per_byte")],
-            ),
-        ]
-        real = real_documents()
-        as_choices = [
-            {"query": d["ctx"], "choices": d["endings"], "gold": d["label"]} for d in real["real_hellaswag"]
-        ]
-        tasks += [
-            task("real_hellaswag", as_choices, **multiple),
-            task("real_lambada", real["real_lambada"], **last_word),
-        ]
-        found = lm_eval.simple_evaluate(model=Pseudo(), tasks=tasks, bootstrap_iters=2)["results"]
+        asked = tasks(folder, docs)
+        found = lm_eval.simple_evaluate(model=Pseudo(), tasks=asked, bootstrap_iters=2)["results"]
     results = {
         name: {key.removesuffix(",none"): value for key, value in figures.items() if isinstance(value, float)}
         for name, figures in found.items()
