@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -91,6 +92,8 @@ class Court:
             for module in modules_of(part):
                 self.users.setdefault(str(path_of(module)), []).append(part)
         names = dict.fromkeys(module for part in self.parts for module in modules_of(part))
+        for name in names:
+            importlib.import_module(name)  # some are only imported when they are needed, and none could be planted in
         self.sources = warm.Sources([(name, path_of(name)) for name in names])
         self.unheld: list[str] = []
         self._held: dict[tuple[str, float], list[Held]] = {}
