@@ -72,7 +72,7 @@ def _train(model: LanguageModel, config: RecipeConfig, ids: Tensor) -> None:
     parameters = list(declared(model))
     optimizer = _chosen(options, "optimizer", "adamw").build(parameters)
     schedule = _chosen(options, "schedule", "constant").build()
-    wanted = "logprobs" if reads == "vocabulary" else "scores"
+    wanted = {"vocabulary": "logprobs", "classes": "classes", "scalar": "rewards"}[reads]
     assert objective.reads == wanted, f"the objective reads {objective.reads}, the head gives {reads}"
     batch = _batch(ids, objective, model.head.outputs)
     model.train()

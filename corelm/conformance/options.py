@@ -18,8 +18,8 @@ from corelm.conformance.strategies import Undrawable, draw_options, draw_value, 
 from corelm.errors import UserError
 from corelm.kinds.parameters import declared
 
-ATTEMPTS: Final = 40
-"""Pairs of configs that differ in one option, before it is said to do nothing; one that shows most often takes one."""
+ATTEMPTS: Final = 200
+"""Pairs of configs that differ in one option, before it is said to do nothing; one that needs three others takes some ten."""
 
 T = TypeVar("T")
 

@@ -74,7 +74,7 @@ _EXPORTS: Final = {
     "mask": "Mask MaskFacts MaskView",
     "model_section": "LayerConfig ModelConfig overlay pattern_names settle",
     "norm": "Norm",
-    "objective": "Objective Terms",
+    "objective": "Answered Objective Terms",
     "one_row": "linear",
     "optimizer": "Optimizer Schedule",
     "packer": "Outline Packer TokenStore Tokens token_store",

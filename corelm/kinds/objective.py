@@ -14,6 +14,9 @@ from corelm.kinds.component import Component
 from corelm.kinds.language_model import LanguageModel
 from corelm.kinds.logprobs import token_logprobs
 
+Answered = Literal["logprobs", "classes", "rewards"]
+"""What of a model's answer an objective reads."""
+
 
 @dataclass
 class Terms:
@@ -37,12 +40,13 @@ class Objective(Component):
         * ``count(batch)`` is the number of terms and is known before the forward pass.
         * ``loss`` is a pure function; the total over a batch equals the sum of the totals over its parts.
         * Positions without a target have no gradient.
-    ``reads`` says what ``loss`` is given: ``logprobs`` (batch, time) from ``token_logprobs``, or ``scores``
-    (batch, outputs) of the head at the last real token.
+    ``reads`` says what ``loss`` is given: ``logprobs`` (batch, time) from ``token_logprobs``, or what the head says at
+    the last real token: ``classes`` (batch, classes), logits of the batch's ``labels``; ``rewards`` (batch, 1) of pairs
+    in neighbouring rows.
     """
 
     kind: ClassVar[str] = "objective"
-    reads: ClassVar[Literal["logprobs", "scores"]] = "logprobs"
+    reads: ClassVar[Answered] = "logprobs"
 
     def __init__(self, config: Any) -> None:
         self.config = config

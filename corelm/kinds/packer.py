@@ -137,7 +137,8 @@ class Packer(Component):
     Built as ``Part(config)``.
 
     Contract of ``stream(store, batch, time, seed, end_of_text, epochs, rank, world)``:
-        * No token is lost or doubled within an epoch, except what the part declares (``truncates``).
+        * No token is lost or doubled within an epoch, except what the part declares (``truncates``); all of an epoch
+          comes before the next, up to a batch that holds the end of one and the beginning of the other.
         * Targets are the next token of the same document, never of another; a target is there for each pair of
           neighbours inside a document where ``learn`` of the second is not False.
         * ``documents`` differ between neighbouring documents of a row wherever two share one.
@@ -146,7 +147,8 @@ class Packer(Component):
         * The stream's state is resumable to the batch; between rounds of ``world`` batches it is the same in all
           processes, and streams of another ``world`` can go on from it: the stream is ``elastic``.
         * A part that ``keeps_whole`` cuts no document that fits into a row, its end-of-text token included.
-        * Documents with classes give ``extra["labels"]``, ``(batch,)``; a part that can't keep them refuses them.
+        * A part that ``keeps_apart`` gives documents with classes as ``extra["labels"]``, ``(batch,)``, and those of one
+          group in neighbouring rows; others refuse both.
         * Batches are the taker's own. Where there is no token at all, ``UserError`` or no batch.
     """
 
@@ -158,6 +160,11 @@ class Packer(Component):
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @classmethod
+    def keeps_apart(cls, config: Any) -> bool:
+        """Whether every document has rows of its own, so that it may have a class or belong to a group."""
+        return False
 
     @abstractmethod
     def stream(

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from corelm.kinds import ComponentConfig, Count
-from corelm_data.rows import Place, Rows, RowStream, Runs
+from corelm_data.rows import Place, Rows, RowStream, Runs, Stretch
 from corelm_data.shuffling import Shuffle
 from corelm_data.streams import RankedPacker, RankedStream
 
@@ -26,7 +26,8 @@ class Blocks(RankedPacker):
     row of a finite stream can be short, and is padded on the right.
 
     Rows are mixed within a window of ``shuffle`` rows: without that, a batch would hold the pieces of one or two long
-    documents, and its gradient would say little about the others.
+    documents, and its gradient would say little about the others. A window ends with its epoch, so that all of an
+    epoch comes before the next.
 
     A document's ``learn`` is honoured; the end-of-text token that is added is learnt where ``learn`` is None.
     Documents of no tokens are passed over. Memory: one batch, and the lengths of one window's documents; the order
@@ -35,7 +36,7 @@ class Blocks(RankedPacker):
     Documents that belong together or have a class are refused with ``UserError`` when the stream comes to them.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
     class Config(ComponentConfig):
         """How far rows are mixed."""
@@ -64,7 +65,7 @@ class _BlockStream(RowStream):
         # Places are counted in tokens from the beginning of the stretch's first document.
         ends = np.cumsum(stretch.lengths)
         begins = ends - stretch.lengths
-        stop = min(start.offset + self._rows * self.time, int(ends[-1]) if len(ends) else start.offset)
+        stop = min(start.offset + self._rows * self.time, self._end(stretch, start.offset))
         row_starts = np.arange(start.offset, stop, self.time)
         cuts = np.union1d(row_starts, begins[(begins > start.offset) & (begins < stop)])
         at = np.searchsorted(ends, cuts, side="right")
@@ -89,3 +90,10 @@ class _BlockStream(RowStream):
         full = int((rows.tokens == self.time).sum())
         order = Shuffle(full, self.seed, "rows", window).span(0, full)
         return rows.pick(np.append(order, np.arange(full, len(rows)))), behind
+
+    def _end(self, stretch: Stretch, offset: int) -> int:
+        """Where the row ends that holds the last token of the epoch, or that of all."""
+        if not len(stretch.lengths):
+            return offset
+        left = int(stretch.lengths[stretch.epochs == stretch.epochs[0]].sum()) - offset
+        return min(offset + -(-left // self.time) * self.time, int(stretch.lengths.sum()))

@@ -46,6 +46,11 @@ class Padded(RankedPacker):
     keeps_whole: ClassVar[bool] = True
 
     @classmethod
+    def keeps_apart(cls, config: Any) -> bool:
+        """Unless rows are filled."""
+        return not config.best_fit
+
+    @classmethod
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
         """Full rows are all of one length already."""
         if config.best_fit and config.by_length:

@@ -148,14 +148,19 @@ class RowStream(RankedStream):
         return batch_of(self.store, Rows.together(parts), self.time, self.end_of_text) if build else True
 
     def _stretch(self, start: Place, tokens: int, *, over_epochs: bool) -> Stretch:
-        """Documents from a place on that have so many tokens together, or all that are left (in one epoch)."""
+        """Documents from a place on that have so many tokens together, or all that are left of the epoch.
+
+        With ``over_epochs`` as many of the next as fill the epoch's last row.
+        """
         epoch, number, found = start.epoch, start.number, 0
         # About as many documents as are needed; a few more cost little.
         at_once = min(_AT_ONCE, 16 + tokens * len(self.store) // self.tokens)
         parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0, dtype=np.int64),) * 4 + (np.zeros(0, dtype=bool),)]
         while found < tokens:
             if number == len(self.store):
-                if found and not over_epochs:
+                if found and over_epochs:
+                    tokens = min(tokens, start.offset + -(-(found - start.offset) // self.time) * self.time)
+                if found >= tokens or (found and not over_epochs):
                     break
                 epoch, number = epoch + 1, 0
             if epoch == self.epochs:

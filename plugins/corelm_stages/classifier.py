@@ -25,7 +25,7 @@ from corelm.kinds import (
     Tokens,
     use,
 )
-from corelm_stages.training import EpochsConfig, of_type, packed, packed_steps, reads, require, train
+from corelm_stages.training import EpochsConfig, apart, of_type, packed, packed_steps, reads, require, train
 
 
 class Classifier(Stage):
@@ -54,7 +54,8 @@ class Classifier(Stage):
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
         """The data are labelled, the head gives classes, and the objective reads them."""
         yield from of_type(config.data, "labelled")
-        yield from reads(config.objective, "scores", "classification")
+        yield from reads(config.objective, "classes", "classification")
+        yield from apart(config.packer, "documents with classes")
         if config.head.part.reads != "classes":
             message = f"the head {config.head.name} gives {config.head.part.reads}, not classes"
             yield Problem(("head",), message, "Use classifier.", "head-not-classes")

@@ -28,7 +28,7 @@ from corelm.kinds import (
     Tokens,
     use,
 )
-from corelm_stages.training import EpochsConfig, of_type, packed, packed_steps, reads, require, train
+from corelm_stages.training import EpochsConfig, apart, of_type, packed, packed_steps, reads, require, train
 
 
 class RewardModel(Stage):
@@ -63,7 +63,8 @@ class RewardModel(Stage):
     def check(cls, config: Any, context: Any) -> Iterator[Problem]:
         """The data are preferences."""
         yield from of_type(config.data, "preference")
-        yield from reads(config.objective, "scores", "pairwise-reward")
+        yield from reads(config.objective, "rewards", "pairwise-reward")
+        yield from apart(config.packer, "the two answers of a pair")
         if config.head.part.reads != "scalar":
             message = f"a reward is one number; the head {config.head.name} gives {config.head.part.reads}"
             yield Problem(("head",), message, "Use scalar here.", "head-not-scalar")

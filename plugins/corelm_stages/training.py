@@ -11,6 +11,7 @@ from pydantic import Field
 
 from corelm.errors import UserError
 from corelm.kinds import (
+    Answered,
     BatchStream,
     ComponentConfig,
     Conversation,
@@ -166,7 +167,14 @@ def of_type(data: DataConfig | None, *wanted: RecordName) -> Iterator[Problem]:
         yield Problem(("data",), message, remedy, "records-of-other-type")
 
 
-def reads(objective: Spec[Objective], wanted: str, fitting: str) -> Iterator[Problem]:
+def apart(packer: Spec[Packer], what: str) -> Iterator[Problem]:
+    """The problem with a packer that puts several documents into a row where each must have its own."""
+    if not packer.part.keeps_apart(packer.config):
+        message = f"{packer.name} puts several documents into a row; {what} need rows of their own"
+        yield Problem(("packer",), message, "Use padded, without best_fit.", "packer-mixes-documents")
+
+
+def reads(objective: Spec[Objective], wanted: Answered, fitting: str) -> Iterator[Problem]:
     """The problem with an objective that reads something else than this stage's model says."""
     found = objective.part.reads
     if found != wanted:

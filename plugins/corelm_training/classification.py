@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from corelm.errors import UserError
-from corelm.kinds import Batch, Objective, Terms
+from corelm.kinds import Answered, Batch, Objective, Terms
 
 
 class Classification(Objective):
@@ -20,7 +20,7 @@ class Classification(Objective):
 
     elementary = True
 
-    reads: ClassVar[Literal["logprobs", "scores"]] = "scores"
+    reads: ClassVar[Answered] = "classes"
 
     def count(self, batch: Batch) -> int:
         """Number of labelled rows."""

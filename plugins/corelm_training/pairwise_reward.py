@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from corelm.errors import UserError
-from corelm.kinds import Batch, ComponentConfig, Objective, Terms
+from corelm.kinds import Answered, Batch, ComponentConfig, Objective, Terms
 
 
 class PairwiseReward(Objective):
@@ -25,7 +25,7 @@ class PairwiseReward(Objective):
     ``accuracy`` (chosen above rejected; ties count half) and ``margin`` (reward difference).
     """
 
-    reads: ClassVar[Literal["logprobs", "scores"]] = "scores"
+    reads: ClassVar[Answered] = "rewards"
 
     class Config(ComponentConfig):
         """The margin and the pull to zero."""

@@ -107,7 +107,7 @@ def test_an_objective_that_needs_labels_is_refused_for_a_corpus():
     data = containing({**WORKS, "stage": "pretrain"})
     assert pairs.refused(data) == []
     data["stages"]["base"]["objective"] = "classification"
-    assert pairs.refused(data) == ["objective-needs-scores"]
+    assert pairs.refused(data) == ["objective-needs-classes"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -51,11 +51,17 @@ def test_a_label_without_a_class_is_named_with_its_line(workshop, made):
     [
         ({"head": "scalar"}, "not classes"),
         ({"data": "conversation"}, "yields conversation"),
+        (
+            {"packer": "blocks"},
+            "blocks puts several documents into a row; documents with classes need rows of their own",
+        ),
+        ({"packer": {"use": "padded", "best_fit": True}}, "padded puts several documents into a row"),
+        ({"objective": "pairwise-reward"}, "pairwise-reward reads rewards; this stage's model gives classes"),
     ],
 )
 def test_what_is_no_classification_is_refused_when_read(workshop, made, change, message):
     wrong = stages(workshop)
-    wrong["sorter"].update(change if "head" in change else {"data": workshop.data(change["data"])})
+    wrong["sorter"].update({"data": workshop.data(change["data"])} if "data" in change else change)
     with pytest.raises(RecipeError, match=message):
         workshop.run("bad", wrong, model={"load": str(made / "base")})
 

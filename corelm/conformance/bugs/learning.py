@@ -93,7 +93,7 @@ class WrongWay(Likelihood):
 class Pairwise(Objective):
     """Bradley–Terry."""
 
-    reads = "scores"
+    reads = "rewards"
     law = "pairwise-reward"
 
     def count(self, batch: Batch) -> int:

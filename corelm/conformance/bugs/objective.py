@@ -65,7 +65,7 @@ class CountsInBits(LogLikelihood):
 class Classes(Objective):
     """Cross-entropy of the rows that have a label."""
 
-    reads = "scores"
+    reads = "classes"
     law = "classification"
 
     def count(self, batch: Batch) -> int:

@@ -13,12 +13,20 @@ from corelm.conformance.planted import plant, reference
 from corelm.kinds.batch import IGNORE, Batch, BatchStream
 from corelm.kinds.packer import Packer, Tokens, TokenStore
 
+ENDLESS = 4
+"""Epochs of a stream without an end; nobody looks further."""
+
 
 @reference
 class Rows(Packer):
     """One document per row, cut into pieces that overlap in no token, padded on the right."""
 
     keeps_whole = True
+
+    @classmethod
+    def keeps_apart(cls, config: Any) -> bool:
+        """A row is of one document."""
+        return True
 
     def stream(
         self,
@@ -35,7 +43,7 @@ class Rows(Packer):
         """All batches, made at once."""
         rows: list[list[Any]] = []
         documents = [store[i] for i in range(len(store))]
-        for epoch in range(epochs or 1):
+        for epoch in range(epochs or ENDLESS):
             rows += self.rows(self.ordered(documents, seed, epoch), time, end_of_text)
         bundles = self.bundles(rows, batch)
         return _Made([self.rectangle(bundle, end_of_text) for bundle in bundles], rank, world, self)
@@ -153,6 +161,23 @@ class CountsDocuments(Rows):
     def batches(self, store: Sequence[Tokens] | TokenStore, **how: Any) -> int:
         """Documents by batch."""
         return -(-len(store) * int(how["epochs"]) // int(how["batch"])) + 1
+
+
+@plant("says_whether_it_keeps_apart", "it keeps documents apart, and doesn't say so")
+class ApartInSilence(Rows):
+    """Stages that need it would refuse it."""
+
+    @classmethod
+    def keeps_apart(cls, config: Any) -> bool:
+        return False
+
+
+@plant("epochs_come_in_turn", "rows of all epochs are mixed")
+class MixesEpochs(Rows):
+    """A draw with replacement, nearly."""
+
+    def bundles(self, rows: list[list[Any]], batch: int) -> list[list[Any]]:
+        return super().bundles(random.Random(len(rows)).sample(rows, len(rows)), batch)
 
 
 @plant("tokens_are_conserved", "the last piece of a document is dropped unless it is full")

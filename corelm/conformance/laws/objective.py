@@ -49,9 +49,9 @@ def batch_of(draw: Draw, pairs: int | None = None) -> Batch:
 
 
 def answer_to(reads: str, batch: Batch, draw: Draw, scale: float = 1.0) -> Tensor:
-    """Log-probabilities that are zero without a target, or scores."""
-    if reads == "scores":
-        return draw.normal(len(batch.ids), CLASSES, scale=scale)
+    """Log-probabilities that are zero without a target, logits of classes, or rewards."""
+    if reads != "logprobs":
+        return draw.normal(len(batch.ids), CLASSES if reads == "classes" else 1, scale=scale)
     logprobs = -draw.normal(*batch.ids.shape, scale=scale).abs()
     return torch.where(batch.targets == IGNORE, torch.zeros_like(logprobs), logprobs)
 
@@ -115,7 +115,7 @@ def additive(part: PartUnderTest, draw: Draw) -> None:
     catches="prompts or padding that are learnt",
     seen="OpenRLHF#465, trl#1625",
     tier="bit",
-    excuse=lambda part: None if part.cls.reads == "logprobs" else "it reads scores of whole rows",
+    excuse=lambda part: None if part.cls.reads == "logprobs" else "it reads what is said of whole rows",
     examples=22,
 )
 def no_target_no_gradient(part: PartUnderTest, draw: Draw) -> None:
@@ -191,14 +191,12 @@ def order_of_rows_is_free(part: PartUnderTest, draw: Draw) -> None:
     statement="Swapped rewards change the Bradley–Terry loss by their difference: ℓ(c, r) − ℓ(r, c) = −(c − r).",
     formula="ℓ(c, r) − ℓ(r, c) = −(c − r), ℓ(c + a, r + a) = ℓ(c, r) where nothing holds rewards near zero",
     catches="a sign, a clamp, a missing margin",
-    excuse=lambda part: (
-        None if getattr(part.cls, "law", part.name) == "pairwise-reward" else "it compares no pairs of rewards"
-    ),
+    excuse=lambda part: None if _law(part) == "pairwise-reward" else "it compares no pairs of rewards",
 )
 def antisymmetric(part: PartUnderTest, draw: Draw) -> None:
     """Swap neighbours."""
     objective, batch, answer = _ready(part, draw, margin=0.0, centre=0.0)
-    swapped = answer.view(-1, 2, CLASSES).flip(1).reshape(-1, CLASSES)
+    swapped = answer.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
     difference = (answer[0::2, 0] - answer[1::2, 0]).sum()
     found = objective.loss(answer, batch).total - objective.loss(swapped, batch).total
     close(found, -difference, "ℓ(c, r) − ℓ(r, c), and −(c − r)")
@@ -222,8 +220,7 @@ def better_is_lower(part: PartUnderTest, draw: Draw) -> None:
     (gradient,) = torch.autograd.grad(total, answer)
     if float(gradient.abs().max()) < 1e-12:
         raise NotApplicable("the drawn answer can't be improved")
-    closer = {"logprobs": answer.detach() * 0.5, "scores": answer.detach() - 1e-4 * gradient}
-    better = closer[part.cls.reads]
+    better = answer.detach() * 0.5 if part.cls.reads == "logprobs" else answer.detach() - 1e-4 * gradient
     assert float(objective.loss(better, batch).total.detach()) < float(total.detach()), (
         "a better answer has a larger loss"
     )
@@ -254,7 +251,7 @@ def padding_changes_nothing(part: PartUnderTest, draw: Draw) -> None:
     formula="Σ_v exp answer(target = v) = 1 at every position",
     catches="targets shifted once more, a temperature or a smoothing on the way from logits to the loss",
     examples=6,
-    excuse=lambda part: None if part.cls.reads == "logprobs" else "it reads scores of whole rows",
+    excuse=lambda part: None if part.cls.reads == "logprobs" else "it reads what is said of whole rows",
 )
 def answers_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
     """A row for each token of the vocabulary: the same ids, that token as target of one position."""
@@ -323,12 +320,13 @@ def _logsumexp(values: list[float]) -> float:
     formula="accuracy = Σ [r_c > r_r], or Σ [argmax s = label]",
     catches="an accuracy of the wrong column, or of what is smaller",
     tier="bit",
-    examples=10,
-    excuse=lambda part: None if part.cls.reads == "scores" else "it guesses no class and no order",
+    examples=12,
+    excuse=lambda part: None if part.cls.reads != "logprobs" else "it guesses no class and no order",
 )
 def accuracy_is_counted(part: PartUnderTest, draw: Draw) -> None:
-    """Scores without ties."""
-    objective, batch, answer = _ready(part, draw)
+    """A dozen pairs without ties."""
+    objective, batch = part.bench.subject(part, draw).part, batch_of(draw, pairs=12)
+    answer = answer_to(part.cls.reads, batch, draw)
     found = objective.loss(answer, batch).sums.get("accuracy")
     if found is None:
         raise NotApplicable("it has no figure accuracy")
@@ -343,8 +341,8 @@ def accuracy_is_counted(part: PartUnderTest, draw: Draw) -> None:
 
 def _model(part: PartUnderTest, draw: Draw) -> Any:
     """A tiny model whose head gives what the objective reads."""
-    head: Any = {"use": "classifier", "classes": CLASSES} if part.cls.reads == "scores" else ""
-    return tiny(draw.seed(), vocab=11, head=head)
+    heads: Any = {"logprobs": "", "classes": {"use": "classifier", "classes": CLASSES}, "rewards": "scalar"}
+    return tiny(draw.seed(), vocab=11, head=heads[part.cls.reads])
 
 
 @property_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -156,10 +157,9 @@ def groups_stay_together(part: PartUnderTest, draw: Draw) -> None:
         )
         for n in range(2 * pairs)
     ]
-    try:
-        batches = epoch(packer, inputs, batch=4, time=8)
-    except UserError as refusal:
-        raise NotApplicable(f"it refuses groups: {refusal.message}") from None
+    if not packer.keeps_apart(packer.config):
+        raise NotApplicable("it says that rows hold several documents")
+    batches = epoch(packer, inputs, batch=4, time=8)
     names = [name for batch in batches for name in batch.names]
     assert sorted(names, key=int) == [str(n) for n in range(2 * pairs)], f"rows {names}"
     for batch in batches:
@@ -183,11 +183,33 @@ def labels_stay_with_their_rows(part: PartUnderTest, draw: Draw) -> None:
     inputs["store"] = [
         Tokens(np.arange(10 * n + 1, 10 * n + 2 + n % 3), name=str(n), label=count - n) for n in range(count)
     ]
-    try:
-        batches = epoch(packer, inputs)
-    except UserError as refusal:
-        raise NotApplicable(f"it refuses classes: {refusal.message}") from None
+    if not packer.keeps_apart(packer.config):
+        raise NotApplicable("it says that rows hold several documents")
+    batches = epoch(packer, inputs)
     for batch in batches:
         assert "labels" in batch.extra, "documents have classes, the batch has none"
         told, wanted = batch.extra["labels"].tolist(), [count - int(row[0]) // 10 for row in batch.ids]
         assert told == wanted, f"rows of documents with the classes {wanted} are labelled {told}"
+
+
+@property_of(
+    "packer",
+    statement="It says whether documents are kept apart: then those of a group or with a class are taken, else they are "
+    "refused.",
+    formula="keeps_apart(config) ⇔ stream({d with a class}) and stream({d, d′ of one group}) are no errors",
+    catches="classes that are dropped in silence, a recipe that is refused when half of it has run",
+    tier="bit",
+    examples=12,
+)
+def says_whether_it_keeps_apart(part: PartUnderTest, draw: Draw) -> None:
+    """Two short documents of one class, or of one group."""
+    packer, inputs = ready(part, draw)
+    inputs["batch"], grouped = draw.choice("rows", [2, 3]), draw.choice("grouped", [False, True])
+    how: dict[str, Any] = {"group": 0} if grouped else {"label": 1}
+    inputs["store"] = [Tokens(np.arange(1, 4), name="one", **how), Tokens(np.arange(4, 7), name="other", **how)]
+    try:
+        epoch(packer, inputs)
+    except UserError as refusal:
+        assert not packer.keeps_apart(packer.config), f"it keeps documents apart, and refuses them: {refusal.message}"
+    else:
+        assert packer.keeps_apart(packer.config), f"it doesn't keep documents apart, and takes them with {how}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from corelm.conformance.bench import leaves, same_bits
 from corelm.conformance.framework import Draw, PartUnderTest, property_of
-from corelm.conformance.laws.packer.bench import END, epoch, ready, stream, valid
+from corelm.conformance.laws.packer.bench import END, epoch, fitting, ready, stream, valid
 from corelm.errors import UserError
 from corelm.kinds.batch import Batch
 from corelm.kinds.packer import Tokens
@@ -34,6 +35,30 @@ def batches_are_counted(part: PartUnderTest, draw: Draw) -> None:
     announced = packer.batches(inputs["store"], **how, epochs=epochs)
     found = len(epoch(packer, inputs, epochs=epochs))
     assert announced == found, f"{announced} batches announced, {found} made"
+
+
+@property_of(
+    "packer",
+    statement="So many batches as an epoch has hold all of it, also where the stream goes on.",
+    formula="∪ first batches(epochs = e) of stream(epochs = ∞) ⊇ e epochs",
+    catches="rows that are mixed with those of later epochs: in one epoch some come twice, and others never",
+    tier="bit",
+    examples=16,
+)
+def epochs_come_in_turn(part: PartUnderTest, draw: Draw) -> None:
+    """Count every token in the first one to three epochs of an endless stream."""
+    packer, inputs = ready(part, draw)
+    fitting(part, inputs)
+    epochs = draw.integer("epochs", 1, 3)
+    how = {"batch": inputs["batch"], "time": inputs["time"], "seed": inputs["seed"], "end_of_text": END}
+    number = packer.batches(inputs["store"], **how, epochs=epochs)
+    batches = itertools.islice(stream(packer, inputs, epochs=None), number)
+    found = Counter(token for batch in batches for token in batch.ids[valid(batch)].tolist())
+    for document in inputs["store"]:
+        rare = [token for token in document.ids.tolist() if found[token] < epochs]
+        assert not rare, (
+            f"{document.name}: in {number} batches, which are {epochs} epochs, {found[rare[0]]} of {rare[0]}"
+        )
 
 
 @property_of(
