@@ -72,6 +72,7 @@ class Aligner(Component):
         * What is longer than the models have room for loses the beginning of its prompt, and no more of it than must
           be; an answer that doesn't fit even so is left out. Each is counted in a note.
         * A policy answers when its answers are needed, as it is then.
+        * As many batches as hold ``passes`` times the records reach each of them.
         * Online experience is a function of (seed, models, records), and of the number of processes only by rounding:
           the stream resumes bit-exactly.
         * Log-probabilities are ``token_logprobs`` (raw logits, no temperature); which are summed and which
@@ -92,6 +93,11 @@ class Aligner(Component):
     @abstractmethod
     def roles(cls, config: Any) -> frozenset[ModelRole]:
         """Which models are needed."""
+
+    @classmethod
+    def passes(cls, config: Any) -> int:
+        """How often each record is gone through in one epoch: an experience that took long is learnt from again."""
+        return 1
 
     @abstractmethod
     def prepare(self, job: AlignmentJob) -> Alignment:

@@ -103,6 +103,11 @@ class ProximalPolicy(Aligner):
         """Policy, reference and reward."""
         return frozenset({"policy", "reference", "reward"})
 
+    @classmethod
+    def passes(cls, config: Any) -> int:
+        """As often as each rollout."""
+        return int(config.epochs)
+
     def prepare(self, job: AlignmentJob) -> Alignment:
         """Put a value head on the policy, and say how the stream of experience is made."""
         config: Any = self.config

@@ -73,7 +73,7 @@ class Align(Stage):
         records = context.shared(islice(self._records(context, inputs), config.limit), "records")
         if not records:
             raise UserError(f"stage {context.name} has no records to align with", code="data-empty")
-        steps = steps_of(config, len(records))
+        steps = steps_of(config, len(records) * config.method.part.passes(config.method.config))
         job = AlignmentJob(
             models={"policy": policy, **models},
             template=template,

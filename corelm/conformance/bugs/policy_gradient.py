@@ -213,6 +213,13 @@ class _Answers:
         self.position, self.cost = state["position"], state["cost"]
 
 
+class _Twice(_Answers):
+    """Each batch twice."""
+
+    def numbered(self, number: int) -> Batch:
+        return super().numbered(number // 2)
+
+
 @plant("answers_are_scored_as_given", "what the model writes behind its stop token is learnt as well")
 class LearnsBehindTheEnd(Rollouts):
     """A whole row of tokens."""
@@ -251,6 +258,15 @@ class ReferenceForOld(Rollouts):
 
     def old(self, logprobs: Tensor, judged: Tensor) -> Tensor:
         return judged
+
+
+@plant("epochs_reach_every_record", "every rollout is learnt from twice, and an epoch takes it for the next one")
+class LearnsTwice(Rollouts):
+    """Half of the records are never asked."""
+
+    def prepare(self, job: AlignmentJob) -> Alignment:
+        made = super().prepare(job)
+        return replace(made, streams=lambda processes: cast(BatchStream, _Twice(self, job, processes)))
 
 
 @plant("experience_is_kept_in_float32", "advantages are as coarse as what the models compute in")

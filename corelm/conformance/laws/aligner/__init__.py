@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from corelm.conformance.laws.aligner.bench import chosen_rows, job, prepared
 from corelm.conformance.tiny import Silent, weights
 from corelm.kinds.aligner import AlignmentJob
 from corelm.kinds.batch import IGNORE, Batch
+from corelm.kinds.records import Conversation, Message, Preference
 from corelm.kinds.trainer import Processes
 
 MINIMUM = 6
@@ -234,6 +236,39 @@ def answers_are_learnt(part: PartUnderTest, draw: Draw) -> None:
     stop = tokenizer.decode(given.template.stop(tokenizer)[:1])
     wanted = {answer + stop for r in given.records for answer in (r.chosen, r.rejected)}  # type: ignore[union-attr]
     assert found == wanted, f"learnt are {sorted(found)}, the answers are {sorted(wanted)}"
+
+
+@property_of(
+    "aligner",
+    statement="An epoch reaches every record: as many batches as hold all of them, as often as each is gone through.",
+    formula="⌈n · passes / batch⌉ batches of records x ≠ those of x with another xᵢ, ∀ i",
+    catches="an epoch over records of which most are never read, since each is learnt from several times",
+    tier="bit",
+    examples=2,
+)
+def epochs_reach_every_record(part: PartUnderTest, draw: Draw) -> None:
+    """Each record asks and says something else in turn."""
+    subject = part.bench.subject(part, draw)
+    given = job(part, subject.config, draw)
+
+    def batches(records: Sequence[Any]) -> list[Any]:
+        alignment = subject.rebuild().prepare(replace(_again(given), records=records))
+        count = -(-len(records) * part.cls.passes(subject.config) // given.batch)
+        return [_plain(batch) for batch in itertools.islice(alignment.streams(Processes()), count)]
+
+    first = batches(given.records)
+    for number, record in enumerate(given.records):
+        changed = [*given.records[:number], _asked_otherwise(record), *given.records[number + 1 :]]
+        assert not same_bits(batches(changed), first), (
+            f"an epoch of {len(first)} batches doesn't reach record {number + 1} of {len(changed)}"
+        )
+
+
+def _asked_otherwise(record: Any) -> Preference | Conversation:
+    question = Message("user", "another question")
+    if isinstance(record, Preference):
+        return replace(record, prompt=(question,))
+    return Conversation((question, *record.messages[1:]), record.name)
 
 
 @property_of(
