@@ -185,7 +185,7 @@ def speed_changes_no_result(part: PartUnderTest, draw: Draw) -> None:
     formula="refused(c) ⇒ message, remedy, code, path ∈ options",
     catches="a bare ValueError out of a constructor, a path to an option that isn't there",
     tier="io",
-    examples=47,
+    examples=51,
 )
 def refusals_say_why(part: PartUnderTest, draw: Draw) -> None:
     """Options that the schema takes and nobody has checked."""

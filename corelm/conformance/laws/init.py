@@ -113,7 +113,7 @@ def layers_are_alike(part: PartUnderTest, draw: Draw) -> None:
     formula="0 < deviation(role) < ∞",
     catches="a role that is forgotten, 1/√0",
     tier="io",
-    examples=34,
+    examples=45,
 )
 def every_role_is_known(part: PartUnderTest, draw: Draw) -> None:
     """All roles, with and without a fan-in, added to the residual stream and not."""

@@ -146,7 +146,7 @@ def _weights(codes: Codes) -> Tensor:
     seen="torch-xpu-ops#5001",
     tier="num",
     tolerance="One rounding of the weights, one of the sum in float32, one of the result, and one to spare.",
-    examples=55,
+    examples=242,
 )
 def equals_dequantized(part: PartUnderTest, draw: Draw) -> None:
     """Against float64."""
@@ -184,7 +184,7 @@ def shape_and_dtype(part: PartUnderTest, draw: Draw) -> None:
     formula="supports: codes, dtype, device, rows → None or a sentence",
     catches="a crash where the next kernel could have served",
     tier="io",
-    examples=51,
+    examples=115,
 )
 def says_what_it_supports(part: PartUnderTest, draw: Draw) -> None:
     """All kinds of codes and dtypes."""

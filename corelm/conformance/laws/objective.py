@@ -137,7 +137,7 @@ def no_target_no_gradient(part: PartUnderTest, draw: Draw) -> None:
     statement="The loss is a finite scalar with finite gradients, however wrong the model is.",
     formula="|a| ~ 10⁴: loss, ∂loss/∂a finite",
     catches="log(sigmoid) or exp that underflows",
-    examples=30,
+    examples=49,
 )
 def finite_when_wrong(part: PartUnderTest, draw: Draw) -> None:
     """Answers of size 10⁴."""

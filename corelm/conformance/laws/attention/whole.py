@@ -32,7 +32,7 @@ LONG: Final = (577, 129, 65)
     formula="attention(x, step) = reference(x, step) at every real token",
     catches="a document's first token that sees the last one's state, padding that decays it, heads of another group",
     tolerance="Both are float64; a recurrence over ten tokens rounds by some tens of 10⁻¹⁶.",
-    examples=26,
+    examples=31,
     excuse=lambda part: None if hasattr(part.cls, "reference") else "it brings no reference",
 )
 def equals_its_reference_in_company(part: PartUnderTest, draw: Draw) -> None:

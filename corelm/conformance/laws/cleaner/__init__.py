@@ -156,7 +156,7 @@ def it_streams(part: PartUnderTest, draw: Draw) -> None:
     formula="clean(x[:n]) = clean(x) ∩ x[:n]",
     catches="statistics of the whole corpus",
     tier="bit",
-    examples=45,
+    examples=61,
 )
 def the_rest_changes_nothing(part: PartUnderTest, draw: Draw) -> None:
     """Cut the stream short."""

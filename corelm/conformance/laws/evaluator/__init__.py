@@ -227,7 +227,7 @@ def _exam(reads: str) -> list[Record]:
     formula="model = oracle ⇒ accuracy = 1, se = 0; model = ¬oracle ⇒ accuracy = 0",
     catches="another record's answer, an answer counted from one, the least likely ending",
     tier="bit",
-    examples=13,
+    examples=16,
     excuse=lambda part: None if str(part.cls.headline).startswith("accuracy") else "it measures no accuracy",
 )
 def knowing_all_is_one(part: PartUnderTest, draw: Draw) -> None:

@@ -30,7 +30,7 @@ WIDTHS: Final[Mapping[str, Callable[[int], int]]] = {
     formula="mlp: 4d; glu, swiglu: ⌈8d / (3 · 64)⌉ · 64",
     catches="a gated unit with half as many parameters more than the one it replaces; a width that is rounded down",
     tier="bit",
-    examples=6,
+    examples=12,
 )
 def width_of_its_name(part: PartUnderTest, draw: Draw) -> None:
     """Settle, build, look at the shapes of the maps."""

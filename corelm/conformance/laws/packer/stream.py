@@ -167,7 +167,7 @@ def goes_on_in_another_world(part: PartUnderTest, draw: Draw) -> None:
     formula="batches after b ← 0 = batches",
     catches="a view of the store or of a buffer that is filled again",
     tier="bit",
-    examples=29,
+    examples=41,
 )
 def batches_are_ones_own(part: PartUnderTest, draw: Draw) -> None:
     """Every batch is overwritten once it was read."""

@@ -83,7 +83,7 @@ def bias_of_one_query(part: PartUnderTest, draw: Draw) -> None:
     "other numbers those of the power below, and then every second one of the power above.",
     formula="bias(t, s) = −m_h · (t − s) · scale; H = 2ⁿ: m_h = 2^(−8h/H); P < H < 2P: m(H) = m(P) ‖ m(2P)₁, m(2P)₃, …",
     catches="slopes that begin at one, fall linearly or are shared, a ladder of their own for six heads",
-    examples=22,
+    examples=23,
     excuse=hook("score"),
 )
 def slopes_as_declared(part: PartUnderTest, draw: Draw) -> None:

@@ -48,7 +48,7 @@ def a_distribution(part: PartUnderTest, draw: Draw) -> None:
     statement="A row's result depends on that row only.",
     formula="f(l)ᵢ = f(lᵢ)",
     catches="a threshold taken over the batch, one row's history for all (shared generators)",
-    examples=35,
+    examples=38,
 )
 def rows_are_independent(part: PartUnderTest, draw: Draw) -> None:
     """Permute and slice."""

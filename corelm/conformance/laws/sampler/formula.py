@@ -92,7 +92,7 @@ def temperature_divides(part: PartUnderTest, draw: Draw) -> None:
     statement="However small T is, log-ratios are (l_i − l_j)/T, also where the quotient of another logit overflows.",
     formula="log p_i − log p_j = (l_i − l_j)/T for |l_k|/T beyond the largest float",
     catches="+∞ for the likeliest, and NaN out of ∞ − ∞; a floor under T that only the smallest reach",
-    examples=24,
+    examples=35,
     excuse=named("temperature"),
 )
 def overflow_is_no_matter(part: PartUnderTest, draw: Draw) -> None:

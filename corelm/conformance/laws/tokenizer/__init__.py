@@ -24,7 +24,7 @@ __all__ = ["descriptions", "files", "models", "raw_bytes", "training"]
     catches="stripping, NFC, CRLF, lower-casing, '?' for other scripts, cleaned-up spaces, bytes decoded one by one",
     seen="tokenizers#1543",
     tier="bit",
-    examples=330,
+    examples=425,
 )
 def round_trip(part: PartUnderTest, draw: Draw) -> None:
     """For every string of Unicode scalar values."""
@@ -74,7 +74,7 @@ def ids_are_in_range(part: PartUnderTest, draw: Draw) -> None:
     formula="encode after encode(s′) … = encode afresh",
     catches="a cache keyed on normalised text",
     tier="bit",
-    examples=115,
+    examples=175,
 )
 def no_memory(part: PartUnderTest, draw: Draw) -> None:
     """Encode relatives before."""
@@ -215,7 +215,7 @@ def no_character_is_lost(part: PartUnderTest, draw: Draw) -> None:
     formula="encode(w) = fold(merges, bytes(w)), each merge everywhere, left to right",
     catches="ties in a heap, overlaps in aaa, the longest match in place of the ranks",
     tier="bit",
-    examples=320,
+    examples=360,
 )
 def merges_in_order(part: PartUnderTest, draw: Draw) -> None:
     """Rank by rank on a word."""

@@ -71,7 +71,7 @@ def ways(tokenizer: Any, scores: list[float | None], target: bytes) -> Iterator[
     formula="Σ score(encode(w)) = max over all ways; score(uv) ≥ score(u) + score(v)",
     catches="a greedy cut, a place that Viterbi's algorithm forgets, a score of another piece",
     tolerance="Sums of the same logarithms in another order.",
-    examples=120,
+    examples=438,
 )
 def most_probable_of_all_ways(part: PartUnderTest, draw: Draw) -> None:
     """Written out for short words."""
@@ -107,7 +107,7 @@ def probabilities_sum_to_one(part: PartUnderTest, draw: Draw) -> None:
     formula="P(way) ∝ exp(α Σ score), over all ways",
     catches="pieces drawn one by one without what comes after, α that is ignored, only the best ways",
     tolerance="Frequencies of 400 draws: six standard deviations and four draws.",
-    examples=25,
+    examples=28,
 )
 def samples_follow_the_probabilities(part: PartUnderTest, draw: Draw) -> None:
     """Written out for short words, and counted."""
@@ -165,7 +165,7 @@ def longest_piece_first(part: PartUnderTest, draw: Draw) -> None:
     formula="∀ r of the family: encode_{load_r(save)}(s) = encode(s), broken UTF-8 included",
     catches="a sibling by a library that breaks ties otherwise, or matches what a text must not spell",
     tier="bit",
-    examples=60,
+    examples=190,
     excuse=lambda part: None if getattr(part.cls, "family", "") else "it belongs to no family",
 )
 def family_agrees(part: PartUnderTest, draw: Draw) -> None:

@@ -25,7 +25,7 @@ _ILL_FORMED: Final = (b"\xff", b"\x80", b"\xf8", b"\xc3", b"\xe2\x82", b"\xf0\x9
     "¬lossy, ∀ byte ∃ id: bytes(id) = byte ⇒ every_byte",
     catches="a byte that is dropped in a rare case, replacement characters for what is no UTF-8, no fallback to bytes",
     tier="bit",
-    examples=120,
+    examples=250,
 )
 def every_byte_comes_back(part: PartUnderTest, draw: Draw) -> None:
     """Broken text, a text cut inside of a character, and all 256 bytes in some order."""

@@ -84,7 +84,7 @@ def cheap_per_step(part: PartUnderTest, draw: Draw) -> None:
     formula="open ⧺ prefix of a run ⧺ close: no exception",
     catches="a file that isn't open yet, a bar that was never made",
     tier="io",
-    examples=20,
+    examples=22,
 )
 def closes_anywhere(part: PartUnderTest, draw: Draw) -> None:
     """Begin and stop."""

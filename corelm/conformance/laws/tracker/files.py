@@ -121,7 +121,7 @@ def _kill(folder: Path, tracker: Any) -> None:
     formula="recorded(folder)[stage][step] = figures; resumed from s: what was told beyond s before is replaced",
     catches="a last step that is missing, figures of one stage under another, a curve that doubles back after a resume",
     tier="bit",
-    examples=13,
+    examples=14,
 )
 def figures_can_be_read_back(part: PartUnderTest, draw: Draw) -> None:
     """A run that is cut off after its checkpoint, and one that goes on from there."""

@@ -33,7 +33,7 @@ __all__ = ["arithmetic", "resume"]
     catches="a mean of means, clipping per micro-batch, a schedule per micro-batch",
     seen="transformers#24725, transformers#35203, torchtune#1875",
     tolerance="float64 sums of six rows in another order, three steps",
-    examples=12,
+    examples=13,
 )
 def accumulation_is_one_batch(part: PartUnderTest, draw: Draw) -> None:
     """Six rows as 1, 2, 3 or 6 micro-batches."""
