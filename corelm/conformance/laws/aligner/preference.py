@@ -139,7 +139,7 @@ def finite_far_apart(part: PartUnderTest, draw: Draw) -> None:
     formula="p ← p − η∇ℓ ⇒ Σ Δ grows",
     catches="ascent, chosen and rejected exchanged, a loss of the reference",
     tier="f64",
-    examples=25,
+    examples=26,
     excuse=_not_dpo,
 )
 def chosen_gains_on_rejected(part: PartUnderTest, draw: Draw) -> None:

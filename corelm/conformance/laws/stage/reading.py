@@ -90,7 +90,7 @@ def every_record_counts(part: PartUnderTest, draw: Draw) -> None:
     formula="|x| ≤ context (+ 1: that many inputs have their targets): run({x}) is done",
     catches="a bound that is off by one, so that full rows are left out",
     tier="io",
-    examples=3,
+    examples=4,
     excuse=lambda part: _fields(part, "data", "packer", "objective"),
 )
 def what_fits_is_read(part: PartUnderTest, draw: Draw) -> None:
