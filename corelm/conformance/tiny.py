@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from corelm.conformance.bench import initialise
+from corelm.conformance.framework import PartUnderTest
 from corelm.errors import UserError
 from corelm.kinds.batch import IGNORE, Batch
 from corelm.kinds.component import ComponentConfig, Spec
@@ -214,6 +215,13 @@ def own(kind: str, part: type[Any], **options: Any) -> Spec[Any]:
         kind, part.__name__.lower(), f"{part.__module__}:{part.__qualname__}", "", 1, "corelm", "0", "kit"
     )
     return Spec(record, part.Config(**options))
+
+
+def spec_of(part: PartUnderTest, config: Any) -> Spec[Any]:
+    """The part under test under a config, as a recipe would have chosen it."""
+    if part.record is not None:
+        return Spec(part.record, config)
+    return own(part.kind, part.cls, **config.model_dump(exclude_unset=True))
 
 
 def refused(action: Any) -> UserError | None:

@@ -19,9 +19,8 @@ from corelm.registration import active
 ROOT: Final = Path(__file__).parents[2]
 CORE: Final = {
     "adapter": ("corelm.kinds.adapting",),
-    "kernel": ("corelm.kinds.quantized_linear",),
     "objective": ("corelm.kinds.logprobs",),
-    "quantizer": ("corelm.kinds.quantizing",),
+    "quantizer": ("corelm.kinds.quantizing", "corelm.kinds.quantized_linear"),
 }
 """Modules of the core that compute what parts of a kind leave to it, besides the kind's own."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from corelm.conformance.bench import Bench, Subject, close, initialise
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
-from corelm.conformance.tiny import tiny
+from corelm.conformance.tiny import spec_of, tiny
+from corelm.kinds.adapting import adapt_model, additions, frozen, merge_model, rebuild
 from corelm.kinds.parameters import Linear, declared
 
 MINIMUM = 4
@@ -232,28 +234,50 @@ def begins_as_its_name_says(part: PartUnderTest, draw: Draw) -> None:
 
 @property_of(
     "adapter",
-    statement="A whole model gives the same with its maps wrapped and with them merged.",
-    formula="model(W ⊕ addition) = model(merged)",
-    catches="a map whose role or bias is lost in merging, a map that is merged twice",
+    statement="A whole model gives the same with its maps wrapped, rebuilt, and merged; what is added and what is frozen "
+    "is known by name, and every map has draws of its own.",
+    formula="model(W ⊕ addition) = model(rebuilt) = model(merged); parameters of wrapped maps = additions ⊎ frozen",
+    catches="a map whose role or bias is lost in merging, a map that is merged twice, one draw for maps of one shape",
     tolerance="A few layers of float64 products in another order.",
     examples=4,
 )
 def merges_in_a_model(part: PartUnderTest, draw: Draw) -> None:
-    """Wrap every map of a tiny model's layers, disturb the additions, merge."""
-    adapter = part.bench.subject(part, draw).part
-    model = tiny(draw.seed(), vocab=20)
+    """Every map of a tiny model's layers."""
+    subject, seed = part.bench.subject(part, draw), draw.seed()
+    spec, model, bare = spec_of(part, subject.config), tiny(seed, vocab=20), tiny(seed, vocab=20)
     ids = draw.ids(2, 5, 20)
-    bare, seed = model.logits(ids), draw.seed()
-    names = [
-        name for name, module in model.named_modules() if name.startswith("layers") and isinstance(module, Linear)
-    ]
-    for name in names:
-        model.set_submodule(name, _wrap(adapter, model.get_submodule(name), seed))
-    assert torch.equal(model.logits(ids), bare), "wrapped, the model answers otherwise from the start"
+    before, plain = model.logits(ids), dict(model.named_parameters())
+    record = adapt_model(model, spec, seed=seed)
+    names = [n for n, child in bare.named_modules() if n.startswith("layers") and isinstance(child, Linear)]
+    assert record["modules"] == names, f"wrapped are {record['modules']}, not {names}"
+    assert torch.equal(model.logits(ids), before), "wrapped, the model answers otherwise from the start"
+    _added_and_frozen(model, record, plain)
+    _drawn_apart(additions(model, record), names)
     for name in names:
         _disturb(model.get_submodule(name), seed)
     wrapped = model.logits(ids)
-    assert float((wrapped - bare).abs().max()) > 1e-6, "the additions change no answer of the model"
-    for name in names:
-        model.set_submodule(name, model.get_submodule(name).merged())
+    assert float((wrapped - before).abs().max()) > 1e-6, "the additions change no answer of the model"
+    if part.record is not None:
+        rebuild(bare, record)
+        bare.load_state_dict(model.state_dict())
+        assert torch.equal(bare.logits(ids), wrapped), "rebuilt from its record, the model answers otherwise"
+    merge_model(model, record)
+    left = [name for name in names if type(model.get_submodule(name)) is not Linear]
+    assert not left, f"{left[:3]} are no linear maps once they are merged"
     close(model.logits(ids), wrapped, "merged and wrapped")
+
+
+def _added_and_frozen(model: Any, record: Any, plain: Mapping[str, Tensor]) -> None:
+    """What is in wrapped maps was there before, and is frozen, or was added."""
+    known, added, base = {id(p) for p in plain.values()}, additions(model, record), frozen(model)
+    wrapped = {n: p for n, p in model.named_parameters() if any(n.startswith(f"{m}.") for m in record["modules"])}
+    assert added.keys() | base == wrapped.keys() and not added.keys() & base, "additions and frozen ones aren't all"
+    wrong = [name for name, parameter in wrapped.items() if (id(parameter) in known) != (name in base)]
+    assert not wrong, f"{wrong[:3]} are taken for the other"
+
+
+def _drawn_apart(added: Mapping[str, Tensor], names: list[str]) -> None:
+    """No two maps have the same draw."""
+    drawn = [p for p in added.values() if p.numel() > 1 and float(p.std()) > 0]
+    same = any(a.shape == b.shape and torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+    assert not same, f"of {len(names)} maps two have the same draw"

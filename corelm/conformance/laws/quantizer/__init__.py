@@ -5,73 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from safetensors.torch import load as read_tensors
-from safetensors.torch import save as write_tensors
 from torch import Tensor
 
-from corelm.conformance.bench import Bench, Subject, close, same_bits
+from corelm.conformance.bench import close, same_bits
 from corelm.conformance.framework import Draw, NotApplicable, PartUnderTest, property_of
+from corelm.conformance.laws.quantizer import model
+from corelm.conformance.laws.quantizer.bench import quantized, statistics
 from corelm.errors import UserError
-from corelm.kinds.quantized_linear import QuantizedLinear
 from corelm.kinds.quantizer import Codes, Statistics
 
 MINIMUM = 8
 """So many of these properties must say something about every part of the kind, and hold."""
 
-
-class QuantizerBench(Bench):
-    """Matrices with difficult groups."""
-
-    kind = "quantizer"
-    observed = True
-    hints = {"group": (0, 4, 8, 16), "scale_dtype": ("float32", "float32", "bfloat16")}
-
-    def inputs(self, subject: Subject, draw: Draw) -> dict[str, Any]:
-        """A weight, whose width is no multiple of the group; and statistics for those that look at data."""
-        drawn = weight(draw)
-        calibrated = type(subject.part).calibrated and draw.choice("calibrated", [True, False])
-        return {"weight": drawn, "statistics": statistics(draw, drawn.shape[1]) if calibrated else None}
-
-    def call(self, subject: Subject, inputs: dict[str, Any]) -> Any:
-        """Quantize."""
-        return _data(subject.part.quantize(*inputs.values()))
-
-    def reference(self, subject: Subject, inputs: dict[str, Any]) -> Any:
-        """``reference(weight, statistics)`` are codes."""
-        return _data(subject.part.reference(*inputs.values()))
-
-
-def weight(draw: Draw) -> Tensor:
-    """Rows of different kinds: usual, one-signed, zero, constant, with one outlier."""
-    inputs = draw.choice("inputs", [16, 5, 40, 1, 24])
-    rows = []
-    for _ in range(draw.integer("outputs", 1, 4)):
-        row = draw.normal(inputs, scale=draw.choice("size", [1.0, 1e-3, 30.0]))
-        sort = draw.choice("row", ["usual", "positive", "negative", "zero", "constant", "outlier"])
-        if sort == "positive":
-            row = row.abs() + 3 * float(row.abs().max())
-        elif sort == "negative":
-            row = -row.abs() - 3 * float(row.abs().max())
-        elif sort == "zero":
-            row = torch.zeros_like(row)
-        elif sort == "constant":
-            row = torch.full_like(row, float(row[0]))
-        elif sort == "outlier":
-            row[draw.integer("place", 0, inputs - 1)] *= 1e4
-        rows.append(row)
-    return torch.stack(rows)
-
-
-def _data(codes: Codes) -> list[Any]:
-    return [codes.codes, codes.scale, codes.zero, codes.groups, codes.bits]
-
-
-def _quantize(part: PartUnderTest, draw: Draw, w: Tensor | None = None, **pins: Any) -> tuple[Any, Tensor, Codes]:
-    subject = part.bench.subject(part, draw, **pins)
-    w = weight(draw) if w is None else w
-    if subject.part.refuses(*w.shape):
-        draw.reject()
-    return subject.part, w, subject.part.quantize(w)
+__all__ = ["model"]
 
 
 def _steps(part: Any, w: Tensor, codes: Codes) -> Tensor:
@@ -108,7 +54,7 @@ def _grain(codes: Codes) -> float:
 )
 def within_half_a_step(part: PartUnderTest, draw: Draw) -> None:
     """Every element."""
-    quantizer, w, codes = _quantize(part, draw)
+    quantizer, w, codes = quantized(part, draw)
     error = (codes.dequantize(torch.float64) - w).abs()
     # Steps are kept in float32, which moves the ends of the range by as much per code, or rounded up to less.
     slack = 2.0**codes.bits * 2**-23
@@ -127,7 +73,7 @@ def within_half_a_step(part: PartUnderTest, draw: Draw) -> None:
 )
 def idempotent(part: PartUnderTest, draw: Draw) -> None:
     """Project twice."""
-    quantizer, _, codes = _quantize(part, draw, scale_dtype="float32")  # shorter steps may cost the grid an end
+    quantizer, _, codes = quantized(part, draw, scale_dtype="float32")  # shorter steps may cost the grid an end
     once = codes.dequantize(torch.float64)
     again = quantizer.quantize(once).dequantize(torch.float64)
     size = once.abs().amax(1, keepdim=True).clamp(min=1e-30)
@@ -145,7 +91,7 @@ def idempotent(part: PartUnderTest, draw: Draw) -> None:
 )
 def codes_are_in_range(part: PartUnderTest, draw: Draw) -> None:
     """Range and shape."""
-    _, w, codes = _quantize(part, draw)
+    _, w, codes = quantized(part, draw)
     top = 2**codes.bits - 1
     for name, values in (("codes", codes.codes), ("zero", codes.zero)):
         assert values.dtype == torch.uint8, f"{name} are {values.dtype}"
@@ -170,7 +116,7 @@ def zero_is_exact(part: PartUnderTest, draw: Draw) -> None:
     w = draw.normal(3, 16, scale=draw.scale())
     w[:, ::3] = 0
     w[1] = 0
-    _, _, codes = _quantize(part, draw, w)
+    _, _, codes = quantized(part, draw, w)
     back = codes.dequantize(torch.float64)
     assert (back[w == 0] == 0).all(), f"zeros became {back[w == 0].abs().max():.3g}"
 
@@ -187,7 +133,7 @@ def scale_equivariant(part: PartUnderTest, draw: Draw) -> None:
     """2^k."""
     w = draw.normal(3, 16)
     factor = 2.0 ** draw.choice("k", [-20, 3, -3, 10])
-    quantizer, _, codes = _quantize(part, draw, w)
+    quantizer, _, codes = quantized(part, draw, w)
     scaled = quantizer.quantize(w * factor)
     assert torch.equal(scaled.codes, codes.codes), f"weights × {factor} have other codes"
     assert torch.equal(scaled.dequantize(torch.float64), codes.dequantize(torch.float64) * factor), (
@@ -205,7 +151,7 @@ def scale_equivariant(part: PartUnderTest, draw: Draw) -> None:
 )
 def odd_when_symmetric(part: PartUnderTest, draw: Draw) -> None:
     """Negate."""
-    quantizer, w, codes = _quantize(part, draw, draw.normal(3, 16, scale=draw.scale()))
+    quantizer, w, codes = quantized(part, draw, draw.normal(3, 16, scale=draw.scale()))
     if not getattr(quantizer.config, "symmetric", False):
         raise NotApplicable("its grid isn't symmetric under this config")
     back = quantizer.quantize(-w).dequantize(torch.float64)
@@ -221,7 +167,7 @@ def odd_when_symmetric(part: PartUnderTest, draw: Draw) -> None:
 )
 def monotone_in_a_group(part: PartUnderTest, draw: Draw) -> None:
     """Sort inside of each group."""
-    _, w, codes = _quantize(part, draw)
+    _, w, codes = quantized(part, draw)
     back = codes.dequantize(torch.float64)
     for group in codes.groups.unique():
         columns = (codes.groups == group).nonzero().flatten()
@@ -242,7 +188,7 @@ def monotone_in_a_group(part: PartUnderTest, draw: Draw) -> None:
 def groups_are_local(part: PartUnderTest, draw: Draw) -> None:
     """Change the first group of the first row."""
     w = draw.normal(3, 21)
-    quantizer, _, codes = _quantize(part, draw, w)
+    quantizer, _, codes = quantized(part, draw, w)
     changed = w.clone()
     first = codes.groups == codes.groups[0]
     changed[0, first] *= 7.3
@@ -294,14 +240,6 @@ def broken_weights_are_refused(part: PartUnderTest, draw: Draw) -> None:
         raise AssertionError(f"{bad} was quantized")
 
 
-def statistics(draw: Draw, inputs: int, *, tokens: int = 64) -> Statistics:
-    """Of correlated activations, sometimes with an input that is always zero."""
-    x = draw.normal(tokens, inputs) @ (torch.eye(inputs, dtype=torch.float64) + 0.5 * draw.normal(inputs, inputs))
-    if inputs > 1 and draw.choice("a dead input", [False, True]):
-        x[:, draw.integer("place", 0, inputs - 1)] = 0
-    return Statistics(hessian=2 * x.T @ x / tokens, tokens=tokens)
-
-
 @property_of(
     "quantizer",
     statement="With statistics the error on the calibration data is below that of quantizing without them, and never above.",
@@ -348,39 +286,3 @@ def identity_hessian_is_rounding(part: PartUnderTest, draw: Draw) -> None:
     with_identity = subject.part.quantize(w, Statistics(torch.eye(16, dtype=torch.float64), 32))
     a, b = with_identity.dequantize(torch.float64), subject.part.quantize(w).dequantize(torch.float64)
     assert same_bits(a, b), "independent inputs of equal size should be rounded to nearest"
-
-
-@property_of(
-    "quantizer",
-    statement="A linear map that holds the codes computes what one with the dequantized weights does, and is as small "
-    "as it says, also after the disk.",
-    formula="QuantizedLinear(codes)(x) = x Ŵᵀ + b; bytes = Σ ⌈n · bits/8⌉",
-    catches="codes packed across rows, zero points that are lost, groups of another size",
-    seen="GPTQModel#1294, nntrainer#4164",
-    tier="num",
-    tolerance="One product of float32 numbers: 4 · ε · |x| |Ŵ|ᵀ, as for kernels.",
-    examples=18,
-)
-def serves_as_a_linear_map(part: PartUnderTest, draw: Draw) -> None:
-    """Pack, multiply, save, load."""
-    _, w, codes = _quantize(part, draw)
-    bias = draw.normal(len(w)).float() if draw.choice("bias", [True, False]) else None
-    linear, x = QuantizedLinear.from_codes(codes, bias), draw.normal(3, w.shape[1]).float()
-    held = linear.canonical()
-    assert all(
-        same_bits(getattr(held, name), getattr(codes, name)) for name in ("codes", "zero", "scale", "groups")
-    ), "codes that were packed and unpacked are others"
-    weight = codes.dequantize(torch.float64)
-    exact = x.double() @ weight.T + (0.0 if bias is None else bias.double())
-    bound = x.double().abs() @ weight.abs().T + exact.abs()
-    with torch.no_grad():
-        y = linear(x)
-    assert bool(((y.double() - exact).abs() <= 4 * torch.finfo(torch.float32).eps * bound + 1e-30).all()), (
-        "the map computes something else than its dequantized weights"
-    )
-    again = QuantizedLinear(linear.outputs, linear.inputs, linear.facts)
-    again.load_state_dict(read_tensors(write_tensors({k: v.clone() for k, v in linear.state_dict().items()})))
-    with torch.no_grad():
-        assert torch.equal(again(x), y), "after the disk it computes something else"
-    packed = -(-w.numel() * codes.bits // 8)
-    assert linear.codes.numel() == packed, f"{linear.codes.numel()} bytes of codes, {packed} are declared"
