@@ -96,20 +96,33 @@ def models_are_quantized_in_order(part: PartUnderTest, draw: Draw) -> None:
     if any(subject.part.refuses(linear.outputs, linear.inputs) for linear in maps.values()):
         draw.reject()
     again, before, watch = copy.deepcopy(model), _answers(model, batches[0]), Silent()
+    weights_before = {name: linear.weight.detach().clone() for name, linear in maps.items()}
     done = quantize_model(model, spec_of(part, subject.config), calibration=batches, watch=watch)
     found = {name: child for name, child in model.named_modules() if isinstance(child, QuantizedLinear)}
-    wanted = _by_definition(again, subject.rebuild, batches)
+    wanted, inputs = _by_definition(again, subject.rebuild, batches)
     assert found.keys() == wanted.keys() == done.errors.keys(), f"quantized are {sorted(found)}, not {sorted(wanted)}"
     for name, linear in found.items():
         held, expected = linear.canonical(), wanted[name]
         assert same_bits([held.codes, held.scale, held.zero], [expected.codes, expected.scale, expected.zero]), (
             f"{name} has other codes than its weights and inputs give"
         )
+        weight = weights_before[name]
+        error = linear.canonical().dequantize(torch.float64) - weight
+        metric = torch.eye(linear.inputs, dtype=torch.float64) if name not in inputs else inputs[name]
+        wrong, whole = (float(((m @ metric) * m).sum()) for m in (error, weight))
+        close(
+            torch.tensor(done.errors[name]),
+            torch.tensor((wrong / whole) ** 0.5 if whole else 0.0),
+            f"the error of {name}",
+            1e-6,
+        )
     after, told = _answers(model, batches[0]), done.figures
     assert told["maps"] == len(found) and watch.numbers[-1] == (len(found), len(found)), "maps are miscounted"
     saved = sum(t.nbytes for linear in found.values() for key, t in linear.state_dict().items() if key != "bias")
     weights = sum(linear.inputs * linear.outputs for linear in found.values())
     sizes = {"bytes_after": saved, "bits_per_weight": 8 * saved / weights, "bytes_before": 8 * weights}
+    errors = list(done.errors.values())
+    sizes |= {"mean_relative_error": sum(errors) / len(errors), "worst_relative_error": max(errors)}
     assert {name: told[name] for name in sizes} == sizes, f"told are {told}, found {sizes}"
     moved = {
         "kl": (before.exp() * (before - after)).sum(-1).mean(),
@@ -144,9 +157,12 @@ def _answers(model: Any, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def _by_definition(model: Any, build: Callable[[], Any], batches: Sequence[Batch]) -> dict[str, Any]:
-    """Codes of every matrix of the layers, block by block, each by a quantizer of its own."""
+def _by_definition(
+    model: Any, build: Callable[[], Any], batches: Sequence[Batch]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Codes of every matrix of the layers, block by block, each by a quantizer of its own; and the Hessians for them."""
     found: dict[str, Any] = {}
+    hessians: dict[str, Tensor] = {}
     for prefix, block in [(name, child) for name, child in model.named_modules() if isinstance(child, Block)]:
         maps = {
             f"{prefix}.{name}": child
@@ -156,11 +172,14 @@ def _by_definition(model: Any, build: Callable[[], Any], batches: Sequence[Batch
         inputs = _inputs(model, maps, batches) if type(build()).calibrated else {}
         for name, linear in maps.items():
             rows = inputs.get(name)
-            statistics = None if rows is None else Statistics(2 * rows.T @ rows / max(len(rows), 1), len(rows))
+            statistics = None
+            if rows is not None:
+                hessians[name] = 2 * rows.T @ rows / max(len(rows), 1)
+                statistics = Statistics(hessians[name], len(rows))
             found[name] = build().quantize(linear.weight, statistics)
         for name, linear in maps.items():
             model.set_submodule(name, QuantizedLinear.from_codes(found[name], linear.bias).eval())
-    return found
+    return found, hessians
 
 
 def _inputs(model: Any, maps: Mapping[str, nn.Module], batches: Sequence[Batch]) -> dict[str, Tensor]:
