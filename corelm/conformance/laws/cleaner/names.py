@@ -66,6 +66,7 @@ CASES: Final[dict[str, tuple[Case, ...]]] = {
         Case((PROSE, OTHER, f"{PROSE} Indeed."), (PROSE, OTHER, None), {"near-duplicate": 1}),
         Case((PROSE, PROSE.upper()), (PROSE, None), {"near-duplicate": 1}, {"similarity": 1}),
         _kept(PROSE, f"{PROSE} Indeed.", similarity=1),
+        _kept(PROSE, " ".join(reversed(PROSE.split()))),
         # Of five words in all two texts share three.
         Case(
             ("a b c d", "a b c e"),
