@@ -89,6 +89,7 @@ CASES: Final[dict[str, tuple[Case, ...]]] = {
         _kept(NINE, ngram=8, least=3),
         _dropped(f"{OTHER} {SENTENCES[0]}", "contaminated", ngram=30, shortest=18),
         _kept(f"{OTHER} {SENTENCES[0]}", ngram=30, shortest=19),
+        _kept(" ".join(reversed(SENTENCES[0].split())), ngram=30, shortest=18),
         _becomes(
             f"{OTHER} {SENTENCES[0]} {PROSE}", f"{OTHER}\n\n{PROSE}", "contaminated-window",
             remove="window", window=1, piece_least=len(OTHER),
