@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -54,6 +54,8 @@ class ProximalPolicy(Aligner):
 
     Prompts longer than the context less ``answer_tokens`` lose their beginning; a note counts them.
     """
+
+    revision: ClassVar[int] = 2
 
     class Config(ComponentConfig):
         """Options."""
